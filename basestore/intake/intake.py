@@ -4,10 +4,10 @@
     admit     in each step: refuse what has waited too long; open the next ones as long as there is room
     settle    behind each step: what was answered makes room, and callers are told how much there is for them
 
-What there is room for, and whose turn it is, `room.py` says; while another node does not keep up
-(BACKLOG_BYTES_MAX) the house counts as full. What is refused was neither opened nor stamped, and cost next to
-nothing: the node says so in one `Shed` for all that a caller loses in a step. Of a tenant of whom so much
-waits that more would be refused at once (WAITING_ROOMS), the rest is not even kept when it is read (`shut`).
+What there is room for, and whose turn it is, `room.py` says; while another node does not keep up the house
+counts as full. What is refused was neither opened nor stamped, and cost next to nothing: the node says so in
+one `Shed` for all that a caller loses in a step. Of a tenant of whom so much waits that more would be refused
+at once (WAITING_ROOMS), the rest is not even kept when it is read (`shut`).
 
 Between nodes nothing is refused here: the client of that work was let in. Callers whose answers there is no
 room for, for they do not take them, are begun no further; what waits for them costs the others nothing.
@@ -19,7 +19,7 @@ A frame is held against its envelope when it is opened. Who lies, or says what n
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
-from basestore.cluster.outbox import OUTBOX_BYTES_MAX, Outbox
+from basestore.cluster.outbox import Outbox
 from basestore.config import REQUESTS_MAX_DEFAULT
 from basestore.errors import InvalidRequest
 from basestore.instant import Instant
@@ -38,7 +38,6 @@ from basestore.protocol.limits import ProtocolError, UnknownKind
 
 UNOPENED_BYTES_MAX: Final = 1 << 20  # of a caller
 ALL_UNOPENED_BYTES_MAX: Final = 64 << 20  # of a node
-BACKLOG_BYTES_MAX: Final = OUTBOX_BYTES_MAX // 2  # for another node, until only who holds little is begun
 WAITING_ROOMS: Final = 4  # may wait of a tenant and class; what comes beyond that is refused at once
 LATE: Final = 8  # a request that has waited more than this part of its time is told to take less
 
@@ -182,7 +181,7 @@ class Intake:
     def admit(self, now: Instant, backlog: int = 0) -> None:
         """Refuse what has waited too long, and begin what there is room for. `backlog`: how many bytes wait
         to be sent to the node that takes least."""
-        self.room.lagging = backlog > BACKLOG_BYTES_MAX
+        self.room.heed(backlog)
         if self.at_rest and not self._losers:
             return
         if self._clogged:

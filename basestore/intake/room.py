@@ -3,7 +3,8 @@
 There is room for so many requests as can be answered in time (`requests_max`), not for as many as fit into
 memory: with more, all answers are late (Little's law). Large ones fill it sooner, for what is begun at once
 must fit into what waits to be sent to another node (BEGUN_BYTES_MAX); and while one does not keep up
-(`lagging`) the house counts as full.
+(`lagging`) the house counts as full. What was answered by the others still waits for that one: so nothing
+enters, of whomever, that would make its outbox run over (`spare`), for then its link would break.
 
     class     of the room                                     among tenants (`fair_queue.py`)
     ADMIN     16 places of its own, always                    nobody has more than half
@@ -26,6 +27,8 @@ ADMIN_MAX: Final = 16
 OVERDRAFT: Final = 4  # a full house takes so many-th more of tenants that hold little
 LITTLE: Final = 8  # of the room, divided by this
 BEGUN_BYTES_MAX: Final = OUTBOX_BYTES_MAX // 2  # of what is under way
+LAGGING_BYTES: Final = OUTBOX_BYTES_MAX // 2  # for another node, until only who holds little is begun
+SENT_BYTES_MAX: Final = OUTBOX_BYTES_MAX * 3 // 4  # for another node, until nobody is
 _KINDS: Final = READ, WRITE, BULK
 
 
@@ -38,8 +41,14 @@ class Room:
         self.under_way = [0] * len(queues)
         self.bytes = 0
         self.lagging = False
+        self.spare: float = SENT_BYTES_MAX
         self._requests = 0
         self._queues = queues
+
+    def heed(self, backlog: int) -> None:
+        """So many bytes wait to be sent to the node that takes least."""
+        self.lagging = backlog > LAGGING_BYTES
+        self.spare = SENT_BYTES_MAX - backlog
 
     def take(self, tenant: Tenant, lane: int, count: int, size: int) -> None:
         """So many more requests of a tenant, or fewer, are under way."""
@@ -51,6 +60,8 @@ class Room:
             return
         self._requests += count
         self.bytes += size
+        if count > 0:
+            self.spare -= size
         tenant.under_way += count
         tenant.bytes += size
 
@@ -71,7 +82,7 @@ class Room:
         queues = self._queues
         if queues[ADMIN].asks and self.under_way[ADMIN] < ADMIN_MAX:
             return queues[ADMIN].take(_may_operate)
-        if self.bytes >= BEGUN_BYTES_MAX + BEGUN_BYTES_MAX // OVERDRAFT:
+        if self.bytes >= BEGUN_BYTES_MAX + BEGUN_BYTES_MAX // OVERDRAFT or self.spare <= 0:
             return None
         for kind in _KINDS:
             if queues[kind].asks and self._requests < self._bound_of(kind):

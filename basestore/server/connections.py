@@ -128,6 +128,9 @@ class Connections:
             if outbox not in self._links:
                 continue
             if outbox.overflowed:  # what did not fit is lost: so is the link, for all to see
+                self.complain(
+                    logging.WARNING, "more waited to be sent to one place than may; its link is closed"
+                )
                 self._links[outbox].scope.cancel()
             self._links[outbox].send_nowait(outbox)
         node.ready.clear()
@@ -150,8 +153,7 @@ class Connections:
         stalled = trio.current_time() - STALL_S_MAX
         for link in self._links.values():
             if link.sending_since is not None and link.sending_since < stalled:
-                text = f"a connection took no frame within {STALL_S_MAX} s; closed"
-                self.complain(logging.WARNING, text)
+                self.complain(logging.WARNING, f"a connection took no frame within {STALL_S_MAX} s; closed")
                 link.scope.cancel()
 
     # --- the end -----------------------------------------------------------------------------
@@ -236,10 +238,8 @@ class Connections:
         index = self._node.peers.named[name].index
         if self._node.peers.left:
             return f"{self._node.name} has left the cluster"
-        known, twice = (
-            self._handshakes.addresses.known(self._node.peers.number_of[index]),
-            f"if two nodes run as {name}, stop one",
-        )
+        known = self.address(self._node.peers.number_of[index])
+        twice = f"if two nodes run as {name}, stop one"
         link = self._peer_links.get(index)
         if link is not None and self._node.peers.hears(index, instant()):
             told = "" if address == known else f", and this one says that it is at {shown(address)}"

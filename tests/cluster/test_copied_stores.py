@@ -82,6 +82,7 @@ def test_a_changed_list_of_members_changes_nothing_and_is_named(
     cluster: Cluster,
 ) -> None:
     cluster.start()
+    cluster.wait_founded()  # until then who the members are is what the files say, and must not change
     with cluster.nodes[0].store("all") as store:
         store.set_many((key, b"v") for key in KEYS)
     for node in cluster:

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basestore.cluster.outbox import Outbox
+from basestore.cluster.outbox import OUTBOX_BYTES_MAX, Outbox
 from basestore.consistency import Level
 from basestore.errors import InvalidRequest
 from basestore.instant import Instant
 from basestore.intake import intake as module
 from basestore.intake.caller import Lane
 from basestore.intake.figures import NOTES
-from basestore.intake.intake import BACKLOG_BYTES_MAX, UNOPENED_BYTES_MAX, WAITING_ROOMS, Intake
-from basestore.intake.room import ADMIN_MAX, BEGUN_BYTES_MAX, LITTLE
+from basestore.intake.intake import UNOPENED_BYTES_MAX, WAITING_ROOMS, Intake
+from basestore.intake.room import ADMIN_MAX, BEGUN_BYTES_MAX, LAGGING_BYTES, LITTLE, SENT_BYTES_MAX
 from basestore.protocol.client import Credit, Failed, Get, Scan, Set, Shed
 from basestore.protocol.codec import Decoder
 from basestore.protocol.envelopes import BULK, READ, WRITE, Skimmed, Unsealed, enveloped, unsealed
@@ -455,12 +455,28 @@ def test_while_another_node_does_not_keep_up_only_who_holds_little_is_begun() ->
     for client in clients:
         for _ in range(ROOM):
             house.ask(client, SET)
-    house.step(backlog=BACKLOG_BYTES_MAX + 1)
+    house.step(backlog=LAGGING_BYTES + 1)
     assert not house.intake.ready
     for client in clients:
         assert [outbox for outbox, _ in house.begun].count(client) == ROOM // LITTLE
     house.step()
     assert len(house.begun) == ROOM
+
+
+def test_what_waits_for_another_node_never_runs_over_though_the_rest_have_answered() -> None:
+    house = House()
+    large = SET._replace(value=bytes(1 << 20))
+    clients = [house.open(tenant) for tenant in "tuvw"]
+    backlog = 0
+    for _ in range(OUTBOX_BYTES_MAX // len(large.value)):
+        for client in clients:
+            house.ask(client, large)
+        house.step(backlog=backlog)
+        backlog += len(house.begun) * len(large.value)  # nobody waits for the one that takes nothing
+        house.answer(len(house.begun))
+    assert SENT_BYTES_MAX <= backlog <= OUTBOX_BYTES_MAX
+    house.step(backlog=LAGGING_BYTES)
+    assert house.begun
 
 
 def test_a_node_has_a_bound_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
