@@ -24,7 +24,7 @@ Pure counting. Refuses to know who sends, waits or gives up: that is the coordin
 import enum
 from collections.abc import Collection, Iterable
 from functools import cache
-from typing import Final
+from typing import ClassVar, Final
 
 
 class Level(enum.IntEnum):
@@ -87,6 +87,7 @@ class Tally:
     that an answer (applied, superseded) is final."""
 
     __slots__ = ("applied", "hinted", "level", "possible", "required", "states", "superseded", "waiting")
+    moving: ClassVar = False  # the replicas are just being changed
 
     def __init__(self, replicas: int, level: Level) -> None:
         self.level = level
@@ -189,6 +190,7 @@ class Quorum:
     others."""
 
     __slots__ = ("lasting", "level", "replicas", "required")
+    moving: ClassVar = False  # the replicas are just being changed
 
     def __init__(self, replicas: tuple[int, ...], level: Level) -> None:
         self.level = level
@@ -229,6 +231,7 @@ class JointQuorum(Quorum):
     two sets that lacks more: so as many as are required count just when the level is met."""
 
     __slots__ = ("_halves", "_new", "_old")
+    moving = True
 
     def __init__(self, old: tuple[int, ...], new: tuple[int, ...], level: Level) -> None:
         super().__init__(old + tuple(each for each in new if each not in old), level)
@@ -288,6 +291,7 @@ class JointTally(Tally):
     """Outcomes of one write while the replicas of its row are being changed."""
 
     __slots__ = ("_last", "_quorum")
+    moving = True
 
     def __init__(self, quorum: JointQuorum) -> None:
         super().__init__(len(quorum.replicas), quorum.level)

@@ -25,16 +25,21 @@ from basestore.client.connection import room_in
 from basestore.client.network_channel import channel_to
 from basestore.client.store import Store
 from basestore.config import Durability, NodeConfig
-from basestore.config_file import dump, load
+from basestore.config_file import load
 from basestore.errors import InvalidRequest, LeftCluster, StorageError
 from basestore.protocol.envelopes import unsealed
 from basestore.protocol.handshake import Meant, Names, Renewed, rows_of_buckets, rules_of
 from basestore.results.moves import added
 from basestore.results.unanswered import late, lost
 from basestore.server.clock import instant
-from basestore.server.local_cluster import HOST, config_of_member, config_path, free_ports, prepare_cluster
+from basestore.server.local_cluster import (
+    HOST,
+    config_of_member,
+    free_ports,
+    prepare_cluster,
+    write_config,
+)
 from basestore.server.service import Service
-from basestore.storage.durable_files import replace_file
 from basestore.transport.owner import Owner, opening
 from basestore.transport.window import WAIT_SHARE, Window
 
@@ -148,21 +153,35 @@ class EmbeddedNode(Store):
         self.endpoint = service.config.member.address
 
     async def wait_linked(self) -> None:
-        """Until every member of the cluster has counted for levels, as this node sees it."""
+        """Until every member of the cluster has counted for levels, as this node sees it. LeftCluster where
+        it is told that it has left."""
         await self._service.wait_linked()
 
 
 class EmbeddedCluster(EmbeddedNode):
-    """All nodes of a small cluster in this process. Its own calls go to the first."""
+    """All nodes of a small cluster in this process. Its own calls go to the first; should that be drained,
+    ask another of its `nodes`."""
 
     nodes: Sequence[EmbeddedNode] = ()
     _begin: Callable[[NodeConfig], Awaitable[EmbeddedNode]]
     _directory: Path
 
     async def join(self, name: str | None = None, *, zone: str = "", weight: int = 1) -> EmbeddedNode:
-        """A node more, on a free port, in the cluster's directory: it runs until the cluster's block ends,
-        and is given its share of the partitions by itself (`moves` says how far that has come). `name`: by
-        default n4, or whichever is free. Errors as of `change_members`, and of `open_node`."""
+        """A node more, on a free port, in the cluster's directory: it runs until the cluster's block ends.
+
+            node = await cluster.join()
+            print(node.name, (await cluster.moves()).done)
+
+        It is returned once it listens. From then on it answers, and is given its share of the partitions by
+        itself: its standing in `topology` becomes "member", and `moves` says how far that has come; until
+        then it holds nothing. `await cluster.drain(node.name)` takes it back: it gives up all that it holds,
+        and leaves; it runs on, and says so to whoever asks it.
+
+        name    by default n4, or whichever is free
+        zone    where it is; weight  how much it is to hold, beside others
+        Errors as of `change_members` (nothing is written then), and of `open_node`: then it is a member, and
+        is run with the others once the directory is opened again.
+        """
         told = await self.topology("consistent")
         names = {member.name for member in told.members}
         count = len(told.members) + 1
@@ -174,7 +193,7 @@ class EmbeddedCluster(EmbeddedNode):
             await self.topology("consistent"), cluster.key, chosen, self._directory,
             self._service.config.durability,
         )  # fmt: skip
-        replace_file(config_path(self._directory, chosen), dump(config, self._directory))
+        write_config(self._directory, config)
         node = await self._begin(config)
         self.nodes = [*self.nodes, node]
         return node
@@ -256,8 +275,8 @@ async def open_cluster(
     timeout    seconds, for calls that say nothing else
     clock_is_right  as `basestore serve --clock-is-right`, of every node
     as_is      as `basestore repair --as-is`: of a directory that was copied, or restored, as a whole
-    Raises ConfigurationError, StorageError, and trio.TooSlowError when the nodes are not linked within
-    30 s.
+    Raises ConfigurationError, StorageError, LeftCluster where one of them was removed while it was down (move
+    its file and directory away), and trio.TooSlowError when the nodes are not linked within 30 s.
     """
     _check_trio()
     configs = prepare_cluster(Path(directory), nodes, None, durability)

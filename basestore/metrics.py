@@ -50,6 +50,7 @@ COUNTERS: Final[Mapping[str, str]] = {
     "exchanges_aborted": "Anti-entropy exchanges that ended without a result.",
     "mismatches": "Anti-entropy exchanges that found something silently lost or altered.",
     "exchange_bytes_sent": "Bytes that anti-entropy exchanges have sent.",
+    "member_bytes_sent": "Bytes sent to other members, whatever for.",
     "records_sent": "Records that anti-entropy exchanges have sent.",
     "records_taken": "Records that anti-entropy exchanges have brought.",
     "records_unneeded": "Records that anti-entropy exchanges have brought in vain.",

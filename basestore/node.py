@@ -151,13 +151,14 @@ class Node:
         )
         self._adoption.begin(membership.group, commit, self.intake.tell, self.moved_hints.look, now)
         self.moves = Moves(context, membership, self.certificates, self.summaries, self.closed_stamps)
-        membership.begin_anew, self.recovery.waits = admission.begin_anew, membership.following.lacks
-        membership.leading.table, self.clipping.closed = context.placement.replicas, membership.closed
+        self.recovery.waits, self.recovery.is_new = membership.following.lacks, membership.newcomer.is_new
+        membership.begin_anew, membership.leading.table = admission.begin_anew, context.placement.replicas
+        self.clipping.closed, self.hints.leaving = membership.closed, membership.leaving
         intake, delivery, late, hints = self.intake, self.delivery, self.late_hints, self.hints
         self._heartbeats = Heartbeats(
             identity, peers, self.clock, self._birth, self.closed_stamps, self.feature_level, commit
         )
-        self._heartbeats.only_copies, self._heartbeats.membership = hints.only_copies, membership
+        self._heartbeats.alone, self._heartbeats.membership = hints.alone, membership
         membership.forgetting.watch(self.maintenance.purged_upto, lambda: self.dropped_hints.upto)
         self.report = Report(
             config, dict(labels), identity, peers, self.replica, commit, self.operations, self.exchanges,
@@ -168,7 +169,7 @@ class Node:
         self.rest = Rest(self.operations, self.group_commit, self.scheduler, delivery, late, intake)
         own = NodeRequests(context, self.report, self.recovery, hints, delivery, late)
         topology = TopologyRequests(context, membership)
-        self._own_requests = {**own.handlers, **topology.handlers, **self.moves.requests}
+        self._own_requests = {**own.requests, **topology.requests, **self.moves.requests}
 
     def _begin_handoff(self, buckets: Buckets, placement: Placement, now: Instant) -> None:
         commit, open_ms = self.group_commit, self.config.cluster.open_ms
@@ -244,7 +245,7 @@ class Node:
     def unlink(self, member: int, outbox: Outbox, now: Instant) -> None:
         """That link is gone, with all that was on its way."""
         if self.peers.unlink(member, outbox, now):
-            self.membership.following.part(member)
+            self.membership.following.lost(member)
             self._lost(member, now)
 
     def _lost(self, member: int, now: Instant) -> None:
@@ -275,7 +276,7 @@ class Node:
         self.clipping.tick(now)
         self._sync_watch.tick(now)
         self.peers.note_disk(self.me, bool(self.group_commit.refusal))
-        self.closed_stamps.hear_only_copies(self.me, self.hints.only_copies(), now)
+        self.closed_stamps.hear_only_copies(self.me, self.hints.alone(), now)
         for member in self.peers.tick(now, self._heartbeats.make):
             self.operations.lost(member, now)
         self.introductions.tick(now)

@@ -14,6 +14,7 @@ from benchmarks.cost import cost_command
 from benchmarks.handoff import handoff_command
 from benchmarks.idle import idle_command
 from benchmarks.levels import levels_command
+from benchmarks.moves import moves_command
 from benchmarks.overload import overload_command
 from benchmarks.repair import repair_command
 from benchmarks.speculation import speculation_command
@@ -41,6 +42,7 @@ group.add_command(idle_command)
 group.add_command(beside_command)
 group.add_command(overload_command)
 group.add_command(topology_command)
+group.add_command(moves_command)
 
 if __name__ == "__main__":
     group(prog_name="python -m benchmarks")

@@ -1,13 +1,14 @@
-"""Cluster: three node processes on loopback, for the length of a block.
+"""Cluster: node processes on loopback, for the length of a block.
 
 Owns a new directory with their configurations, stores and logs, and the processes themselves. Both
 are gone when the block ends, however it ends: the nodes are killed, each by its pid, for their data
 is of no further use. They run in sessions of their own, so that Ctrl-C reaches only the program
 that then ends them; should it die without doing so, they stop when their stdin does. Within the
-block a node may be killed and started again.
+block a node may be killed and started again, and nodes may join, and be stopped.
 """
 
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,13 +21,15 @@ from pathlib import Path
 from basestore import sync
 from basestore.config import Durability, NodeConfig
 from basestore.errors import RequestFailed, Unreachable
-from basestore.server.local_cluster import config_path, plan_cluster, write_cluster
+from basestore.server.local_cluster import HOST, config_path, free_ports, plan_cluster, write_cluster
 from benchmarks.accounting import cpu_ns_of
 
 NODE = (sys.executable, "-m", "basestore")
 SERVE = ("serve", "--stop-at-eof", "--log-level", "warning", "--config")
 NODES = 3
 LINK_S_MAX = 120.0
+JOIN_S_MAX = 60.0
+STOP_S_MAX = 60.0
 POLL_S = 0.05
 QUIET_POLL_S = 0.1
 QUIET_SHARE = 0.2
@@ -44,7 +47,7 @@ class ClusterFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Three nodes that run and are linked, unless one was killed. Nodes are named by their place."""
+    """Nodes that run and are linked, unless one was killed. Nodes are named by their place: n1 is at 0."""
 
     directory: Path
     durability: Durability
@@ -71,14 +74,49 @@ class Cluster:
             process.kill()
             process.communicate()
 
+    def join(self, contact: int) -> int:
+        """Make a node more a member, by way of one that runs, as an operator does; it is to be started yet.
+        Its place; ClusterFailed."""
+        place = len(self.processes)
+        name, address = f"n{place + 1}", f"{HOST}:{free_ports(1)[0]}"
+        words = ["join", self.endpoints[contact], "--name", name, "--address", address, "--no-serve"]
+        words += ["--dir", str(self.directory), "--from", str(config_path(self.directory, "n1"))]
+        words += ["--durability", self.durability]
+        done = subprocess.run([*NODE, *words], capture_output=True, text=True, timeout=JOIN_S_MAX)
+        if done.returncode:
+            raise ClusterFailed(f"{name} could not join: {done.stderr}")
+        self.endpoints.append(address)
+        self.processes.append(None)
+        self.commands.append([*NODE, *SERVE, str(config_path(self.directory, name))])
+        return place
+
+    def stop(self, place: int) -> None:
+        """SIGTERM of a node, and wait until it has ended well; ClusterFailed."""
+        process = self.processes[place]
+        assert process is not None
+        process.terminate()
+        process.wait(STOP_S_MAX)
+        if process.returncode:
+            self.check()
+        self.kill(place)
+
+    def freeze(self, place: int, *, thaw: bool = False) -> None:
+        """SIGSTOP of a node that runs, or SIGCONT."""
+        process = self.processes[place]
+        assert process is not None
+        process.send_signal(signal.SIGCONT if thaw else signal.SIGSTOP)
+
+    def log(self, place: int) -> str:
+        """All that a node has said, in every one of its starts."""
+        path = self.directory / f"n{place + 1}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
     def check(self) -> None:
         """ClusterFailed if a node has ended by itself."""
-        for number, process in enumerate(self.processes, 1):
+        for place, process in enumerate(self.processes):
             if process is not None and process.poll() is not None:
-                log = (self.directory / f"n{number}.log").read_text(errors="replace")
-                raise ClusterFailed(
-                    f"n{number} has ended with {process.returncode}:\n{log[-LOG_TAIL_CHARACTERS:]}"
-                )
+                tail = self.log(place)[-LOG_TAIL_CHARACTERS:]
+                raise ClusterFailed(f"n{place + 1} has ended with {process.returncode}:\n{tail}")
 
     def wait_quiet(self) -> None:
         wait_quiet(self.pids)
@@ -149,6 +187,6 @@ def start_cluster(
         for process in cluster.processes:
             if process is not None:
                 process.kill()
-        for place in range(nodes):
+        for place in range(len(cluster.processes)):
             cluster.kill(place)
         shutil.rmtree(directory, ignore_errors=True)

@@ -4,7 +4,6 @@ Owns what happens meanwhile, and that all is there again afterwards; who asks fo
 node before it is killed. Measures nothing.
 """
 
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -142,12 +141,10 @@ def _frozen(name: str) -> Disturbance:
     @asynccontextmanager
     async def disturb(bench: Bench, case: Case) -> AsyncIterator[None]:
         """Once the others count them no more: how that is noticed is no matter of the group."""
-        frozen = [bench.cluster.processes[place] for place in FROZEN[name]]
         names = {f"n{place + 1}" for place in FROZEN[name]}
         running = [store for place, store in enumerate(bench.stores) if place not in FROZEN[name]]
-        for process in frozen:
-            assert process is not None
-            process.send_signal(signal.SIGSTOP)
+        for place in FROZEN[name]:
+            bench.cluster.freeze(place)
         try:
             for store in running:
                 await _wait_gone(store, names)
@@ -155,9 +152,8 @@ def _frozen(name: str) -> Disturbance:
                 await _wait_headless(running[0])
             yield
         finally:
-            for process in frozen:
-                assert process is not None
-                process.send_signal(signal.SIGCONT)
+            for place in FROZEN[name]:
+                bench.cluster.freeze(place, thaw=True)
 
     return disturb
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from time import perf_counter_ns
+from typing import Protocol
 
 import trio
 
@@ -61,6 +62,14 @@ class Ledger:
         self.judge(key, floor, (await store.get(key)).version)
 
 
+class Notes(Protocol):
+    """Where a client notes what became of its requests; moments as `perf_counter_ns` has them."""
+
+    def note(self, began_ns: int, ended_ns: int, *, writes: bool) -> None: ...
+
+    def fail(self, began_ns: int, ended_ns: int, error: BasestoreError) -> None: ...
+
+
 @dataclass(slots=True)
 class Samples:
     """What one or more windows showed: the times of requests that ended well, and the errors."""
@@ -73,6 +82,12 @@ class Samples:
         return Samples(
             self.reads_ns + other.reads_ns, self.writes_ns + other.writes_ns, self.errors + other.errors
         )
+
+    def note(self, began_ns: int, ended_ns: int, *, writes: bool) -> None:
+        (self.writes_ns if writes else self.reads_ns).append(ended_ns - began_ns)
+
+    def fail(self, began_ns: int, ended_ns: int, error: BasestoreError) -> None:
+        self.errors[f"{type(error).__name__}: {error}"] += 1
 
     def read_ms(self, share: float) -> float | None:
         return percentile_ms(sorted(self.reads_ns), share)
@@ -129,7 +144,7 @@ class PacedClient:
             stop.set()
         return samples
 
-    async def ask_until(self, stop: trio.Event, samples: Samples) -> None:
+    async def ask_until(self, stop: trio.Event, samples: Notes) -> None:
         """Ask until told to stop, and wait for the last answers."""
         due = trio.current_time()
         number = 0
@@ -140,7 +155,7 @@ class PacedClient:
                 number += 1
                 nursery.start_soon(self._ask, self.stores[number % len(self.stores)], samples)
 
-    async def _ask(self, store: Store, samples: Samples) -> None:
+    async def _ask(self, store: Store, samples: Notes) -> None:
         key = self._source.choice(self._keys)
         writes = self._source.random() < self._writes
         began = perf_counter_ns()
@@ -150,6 +165,6 @@ class PacedClient:
             else:
                 await self.ledger.read(store, key)
         except BasestoreError as error:
-            samples.errors[f"{type(error).__name__}: {error}"] += 1
-            return
-        (samples.writes_ns if writes else samples.reads_ns).append(perf_counter_ns() - began)
+            samples.fail(began, perf_counter_ns(), error)
+        else:
+            samples.note(began, perf_counter_ns(), writes=writes)

@@ -13,7 +13,8 @@ as many of them as that needs, itself among them, holds it: it is *complete*. A 
 are complete is as good as a write that all of these had acknowledged.
 
 What is not reported is not so: nobody is taken to be fit, or complete, because nothing else is known. Only
-members that an operator has said to be dead are not asked; what only they held is lost. Pure.
+members that an operator has said to be dead are not asked; what only they held is lost, and that is noted.
+Pure.
 """
 
 from collections.abc import Collection, Mapping
@@ -35,18 +36,19 @@ def _quorum(members: Collection[int]) -> int:
     return len(members) // 2 + 1
 
 
-def needed(old: Collection[int], dead: AbstractSet[int]) -> int:
-    """So many of the old members, whichever they are, hold every write that a quorum of them acknowledged; or
-    all that there are, where too many are dead."""
+def needed(old: Collection[int], dead: AbstractSet[int] = frozenset()) -> int:
+    """So many of the old members, whichever they are, hold every write that a quorum of them acknowledged: N
+    - Q + 1; or all that there are, where too many are dead."""
     return min(len(old) - _quorum(old) + 1, len(set(old) - dead))
 
 
 def left_of(was: Seats, now: Seats, dead: AbstractSet[int]) -> int | None:
-    """A change ends with this step, and so many of the old members were there to be met: too few for all that
-    a quorum of them acknowledged. None: the step is another, or there were enough."""
+    """A change ends with this step, and what the dead among the old members had is given up: so many others
+    were there. With fewer than `needed` something may be lost that a quorum acknowledged, with more what
+    fewer had. None: the step is another, or nobody is dead."""
     ends = (was.stage, now.stage, now.old) == (Stage.JOINT, Stage.STILL, was.new)
-    left = needed(was.old, dead)
-    return left if ends and left < needed(was.old, frozenset()) else None
+    left = len(set(was.old) - dead)
+    return left if ends and left < len(was.old) else None
 
 
 def complete(member: int, report: Report, seats: Seats, dead: AbstractSet[int]) -> bool:

@@ -13,6 +13,7 @@ Pure. Says nothing of how members are named: in a topology they are numbers, in 
 """
 
 import enum
+import hashlib
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple, Self
@@ -111,6 +112,12 @@ class Seats(NamedTuple):
         """The same, with other names for the members."""
         old, new = (tuple(names[each] for each in members) for members in (self.old, self.new))
         return self._replace(old=old, new=new)
+
+
+def score(partition: int, name: str) -> bytes:
+    """What a member draws for a partition: the lower, the sooner it is chosen to hold it (rendezvous hashing:
+    Thaler and Ravishankar, 1998)."""
+    return hashlib.blake2b(b"%d/" % partition + name.encode(), digest_size=8).digest()
 
 
 def packed(numbers: Iterable[int]) -> bytes:

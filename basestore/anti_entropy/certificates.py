@@ -7,7 +7,7 @@ anything (`exchange.py` does), and closes nothing (`closed_stamps.py`).
 A certificate counts only between the two stores that made it: it names both, and once either member runs on
 another store it is as if it were not there.
 
-Under a topology the replicas of a partition may change while the node runs (`adopt`): those that compare are
+Under a topology the replicas of a partition may change while the node runs (`seat`): those that compare are
 then all that hold it, or are to. A certificate stays, as a base to compare from, whatever changes; a claim is
 only made of those with the present *tag*, of the stores and of the epoch since which they hold the partition.
 So a replica that comes holds back the stable stamp until all are proven to hold the same as it.
@@ -72,7 +72,7 @@ class LastExchange(NamedTuple):
 
 class Certificates:
     """Certificates, claims and stamps of the partitions that this node holds. `seating` says who else does;
-    `replicas`, `others`, `sources` and `meeting` are its."""
+    `compared`, `others`, `sources` and `meeting` are its."""
 
     def __init__(
         self, group_commit: GroupCommit, summaries: Summaries, identity: StoreIdentity,
@@ -84,7 +84,7 @@ class Certificates:
         self._peers = peers
         seating = Seating(peers.me, {each: placement.seats[each] for each in summaries.of})
         self.seating, self.meeting = seating, seating.meeting
-        self.replicas, self.others, self.sources = seating.replicas, seating.others, seating.sources
+        self.compared, self.others, self.sources = seating.compared, seating.others, seating.sources
         self._strangers: dict[int, list[str]] = {}  # with whom there are others, of no use now
         self._certificates = self._load()
         self._claims: dict[int, dict[int, Claim]] = {partition: {} for partition in summaries.of}
@@ -120,10 +120,12 @@ class Certificates:
         # No lines are kept for who holds it no more: should it come back, all is compared with it.
         for member in held.keys() - set(seats.both):
             self.withdraw(partition, member)
-        if left:
-            stores = [self.store(member) for member in sorted(left)]
-            departed = [*self._departed.get(partition, ()), *filter(None, stores)][-DEPARTED_MAX:]
-            self._departed[partition] = departed
+        known, back = self._departed.get(partition, []), set(map(self.store, seats.both))
+        # Who holds it again may have taken more since, and leave without proof the next time.
+        departed = [store for store in known if store not in back]
+        departed += filter(None, map(self.store, sorted(left)))
+        if departed != known:
+            self._departed[partition] = departed = departed[-DEPARTED_MAX:]
             self._group_commit.stage(keyspace.departed(partition), b"".join(departed))
 
     def take_up(self, partition: int) -> None:
@@ -253,7 +255,7 @@ class Certificates:
     def in_use(self, partition: int, stores: bytes) -> bool:
         """Whether a replica of the partition runs on one of these stores, or did until others had all that
         it held."""
-        used = {self.store(replica) for replica in self.replicas.get(partition, ())}
+        used = {self.store(replica) for replica in self.compared.get(partition, ())}
         used.update(self._departed.get(partition, ()))
         return not used.isdisjoint(split_stores(stores))
 
@@ -289,7 +291,7 @@ class Certificates:
         return 0 if not self.seating.known and len(self.others[partition]) < 3 else self._tag(partition)
 
     def _tag(self, partition: int) -> int:
-        replicas, stores = self.replicas[partition], self._known_stores()
+        replicas, stores = self.compared[partition], self._known_stores()
         since = self.seating.since(partition)
         tag = self._tags.get((since, replicas))
         if tag is None:

@@ -21,8 +21,8 @@ Others are told of it only by a store that is whole and on a disk: nothing is ev
 one that may forget.
 """
 
-import math
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from basestore.cluster.peers import ASLEEP_S, Peers
 from basestore.instant import Instant
@@ -34,6 +34,14 @@ from basestore.replica.summaries import Summaries
 
 LATELY_S = 2.0  # some heartbeats
 ROWS_MAX = 200  # are looked at for one that expires
+
+
+class _Named(NamedTuple):
+    """What a member has named: when, the least stamps by partition, and the epoch that it went by."""
+
+    heard_s: float
+    copies: dict[int, int]
+    epoch: int
 
 
 class ClosedStamps:
@@ -59,7 +67,7 @@ class ClosedStamps:
         self._clock = clock
         self._lag_ms = lag_ms
         self._durable = durable
-        self._named: dict[int, tuple[float, dict[int, int]]] = {}  # only copies, by who keeps them
+        self._named: dict[int, _Named] = {}  # only copies, by who keeps them
         peers.watch(leave=lambda peer, now: self._forget(peer.index))
 
     def close(self, partitions: Collection[int], now: Instant) -> list[int]:
@@ -120,33 +128,38 @@ class ClosedStamps:
         self._excuse_own_rest(now)
         told = list(named)
         copies = {told[at]: told[at + 1] for at in range(0, len(told) - 1, 2)}
-        self._named[member] = (now.monotonic, copies)
+        self._named[member] = _Named(now.monotonic, copies, self._peers.all[member].told_epoch)
 
     def _forget(self, member: int) -> None:
         """It has left: what it keeps comes to nobody any more."""
         self._named.pop(member, None)
 
-    def has_none(self, member: int, now: Instant) -> bool:
-        """Whether a member has said just now that it keeps no only copy, of any partition."""
-        heard_s, copies = self._named.get(member, (-math.inf, {}))
-        return not copies and now.monotonic - heard_s < LATELY_S
+    def has_none(self, member: int, epoch: int, now: Instant) -> bool:
+        """Whether a member has said just now, as one that goes by this epoch, that it keeps no only copy, of
+        any partition."""
+        named = self._named.get(member)
+        if named is None or now.monotonic - named.heard_s >= LATELY_S:
+            return False
+        return not named.copies and named.epoch >= epoch
 
     def _excuse_own_rest(self, now: Instant) -> None:
         """What was named while this node did not run it may only be about to hear."""
         asleep_s, self._awake_s = now.monotonic - self._awake_s, now.monotonic
         if asleep_s > ASLEEP_S:
             self._begin_s += asleep_s
-            self._named = {each: (heard_s + asleep_s, of) for each, (heard_s, of) in self._named.items()}
+            self._named = {
+                each: said._replace(heard_s=said.heard_s + asleep_s) for each, said in self._named.items()
+            }
 
     def _least_only_copy(self, partition: int, now: Instant) -> int:
         """Below the stamps of all only copies that were named within the lag."""
-        if not any(copies for _, copies in self._named.values()):  # as nearly always
+        if not any(said.copies for said in self._named.values()):  # as nearly always
             return STAMP_MAX
         # Who has named nothing for as long as the lag is cut off: its hints will come late, and be kept.
         stamps = [
             # One below: at the closed stamp itself a write is refused already.
-            copies[partition] - 1
-            for heard_s, copies in self._named.values()
-            if partition in copies and now.monotonic - heard_s < self._lag_ms / 1e3
+            said.copies[partition] - 1
+            for said in self._named.values()
+            if partition in said.copies and now.monotonic - said.heard_s < self._lag_ms / 1e3
         ]
         return min(stamps, default=STAMP_MAX)

@@ -143,14 +143,15 @@ class Comparison:
     def compare(self, listing: Listing, purged: int) -> Story[None]:
         """Compare a list with what is here: want what is lacking, push what the lister lacks.
 
-        By digests of all that is held, what is here alone at or below `purged` is a ghost: it is not
-        pushed, and dropped in the end (`lay_ghosts`)."""
+        What is here alone at or below `purged` is a ghost: it is not pushed. By digests of all that is
+        held it is dropped in the end (`lay_ghosts`). By numbers nobody can tell it from what the other side
+        holds and need not list; if there is one the roots will differ, and all that is held is compared."""
         whole = yield from self._gather(listing)
         if listing.mine == NONE:
             leaves = decode_leaves(listing.leaves)
             want, push = yield from self._compare_digests(leaves, whole, purged)
         else:
-            want, push = yield from self._compare_runs(decode_runs(whole), listing.theirs)
+            want, push = yield from self._compare_runs(decode_runs(whole), listing.theirs, purged)
         for part, more in _parts(encode_runs(want)):
             self._dialogue.say(Want(self._dialogue.number, 0, part, more))
         yield from self._send(push)
@@ -165,7 +166,7 @@ class Comparison:
                 self._replica.drop(row)
         self._metrics.count("records_dropped", len(self._ghosts))
 
-    def _compare_runs(self, theirs: Runs, base: int) -> Story[tuple[Runs, list[bytes]]]:
+    def _compare_runs(self, theirs: Runs, base: int, purged: int) -> Story[tuple[Runs, list[bytes]]]:
         members = Members(theirs)
         numbers = _Numbers()
         push: dict[bytes, None] = {}
@@ -174,6 +175,8 @@ class Comparison:
             # Before the filter: known or not, it is held here, and is not wanted.
             numbers.add(slots)
             slots = self._not_known(slots)  # what came from there need not go back
+            if purged:
+                slots = [slot for slot in slots if int.from_bytes(slot[1][:_STAMP_BYTES]) > purged]
             push.update(
                 (slots[place][1][VERSION_BYTES:], None) for place in members.lacking(_identities(slots))
             )

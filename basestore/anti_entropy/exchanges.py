@@ -185,7 +185,7 @@ class Exchanges:
                 self._end(exchange, "one side has fallen silent")
 
     def run(self, now: Instant) -> bool:
-        """Let exchanges go on, as far as this tick's rows last. Called while nothing is staged, for they look
+        """Let exchanges go on, as far as this step's rows last. Called while nothing is staged, for they look
         at what is stored. Whether any could."""
         moved = not self.roots.idle and self._local.pace.rows_left > 0
         for member, partition in self.roots.run(now) if moved else ():

@@ -1,40 +1,61 @@
-"""Pace: how much anti-entropy may do in a tick, in a message and in a round.
+"""Pace: how much anti-entropy may do in a step, in a tick, in a message and in a round.
 
-Requests of clients go first. In a tick before which requests were issued or served, anti-entropy works
-*beside* them: fewer rows a tick, short chunks (a chunk is taken in one go, and requests wait meanwhile),
-and fewer exchanges a round. An entry that is sent or taken then costs as much as twenty rows of a list,
-which is about what it takes. Who works says what it has cost (`spend`); nobody works once nothing is left.
-Owns that budget, and does none of the work.
+Requests of clients go first. For a second after requests were issued or served, anti-entropy works *beside*
+them: fewer rows a tick, short chunks, and fewer exchanges a round. At any time it works off its rows in
+shares, one a step: between two of them requests that have come meanwhile are heard. So it is never longer in
+a step than a share and a chunk take, for a chunk is taken in one go.
+
+    a row of a list             1
+    an entry, sent or taken     ENTRY_COST, which is about what it takes
+
+Who works says what it has cost (`spend`); nobody works once nothing is left. Owns that budget, and does none
+of the work.
 """
 
 from basestore.protocol.anti_entropy import ROOTS_MAX
 
-ROWS = 8000  # in a tick
+ROWS = 16_000  # in a tick
 ROWS_BESIDE = 2000
-CHUNK_ROWS = 2000
+SHARE_ROWS = 2000  # of these, in a step
+CHUNK_ROWS = 200
 CHUNK_ROWS_BESIDE = 50
-ENTRY_COST_BESIDE = 20
+ENTRY_COST = 20
 AT_ONCE = 16  # partitions that a round opens with one peer
 AT_ONCE_BESIDE = 4
 NAMED = ROOTS_MAX  # that a round names to one peer
 NAMED_BESIDE = 16
+BESIDE_S = 1.0
 
 
 class Pace:
-    """`rows_left` of this tick; `beside`: there are requests."""
+    """`rows_left` of this step; `beside`: there are requests."""
 
-    __slots__ = ("_requests", "beside", "rows_left")
+    __slots__ = ("_requests", "_tick_rows", "_until_s", "beside", "rows_left")
 
     def __init__(self, requests: int) -> None:
         """`requests`: how many there have been, from wherever they are counted."""
         self._requests = requests
+        self._until_s = 0.0
+        self._tick_rows = 0
         self.beside = False
         self.rows_left = 0
 
-    def tick(self, requests: int) -> None:
+    def tick(self, requests: int, now_s: float) -> None:
         """A tick begins; there have been so many requests by now."""
-        self.beside, self._requests = requests != self._requests, requests
-        self.rows_left = ROWS_BESIDE if self.beside else ROWS
+        if requests != self._requests:
+            self._requests, self._until_s = requests, now_s + BESIDE_S
+        self.beside = now_s < self._until_s
+        self._tick_rows, self.rows_left = (ROWS_BESIDE if self.beside else ROWS), 0
+        self.end_step()
+
+    def end_step(self) -> bool:
+        """A step ends, and the next one has a share of what the tick has left. Whether that should come at
+        once, for this one has used up its own."""
+        used_up = self.rows_left <= 0
+        self._tick_rows += self.rows_left
+        self.rows_left = min(self._tick_rows, SHARE_ROWS)
+        self._tick_rows -= self.rows_left
+        return used_up and self.rows_left > 0
 
     def spend(self, rows: int) -> None:
         """Work has been done that costs as much as so many rows of a list."""
@@ -57,4 +78,4 @@ class Pace:
 
     def cost(self, entries: int) -> int:
         """What it costs to send or take so many entries."""
-        return entries * ENTRY_COST_BESIDE if self.beside else entries
+        return entries * ENTRY_COST

@@ -24,7 +24,8 @@ few others are left, that is a loss too.
 Nothing of this begins before every request has ended that may count on an answer from before the doubt: of
 the store's former life, or of this one, where a peer has shown only later that something is lost. A write
 acknowledged by a replica that then forgot it, recovered from others that the write had not reached yet, and
-was counted beside one of these, would be on too few.
+was counted beside one of these, would be on too few. A member that has just been added, and was never given
+anything, has no former life: its store need not wait (`membership/newcomer.py`).
 """
 
 import math
@@ -50,6 +51,7 @@ class Recovery:
         """`request_s_max`: how long requests last at most."""
         self._request_s_max = request_s_max
         self.waits: Callable[[], bool] = lambda: False  # it is not known here yet who holds what
+        self.is_new: Callable[[], bool] = lambda: False  # nothing was given to this member before
         self._doubts = -1  # as many there were when this began last
         self._local = local
         self._identity: StoreIdentity = local.identity
@@ -58,7 +60,7 @@ class Recovery:
         self._scheduler = scheduler
         self._losses: Losses = local.losses
         self._peers = local.losses.peers
-        self._begin_s = math.inf  # since the last doubt
+        self._begin_s = -math.inf  # what was proven earlier was before the last doubt
         self._noted = -1  # doubts, when losses were noted last
         self._fill_due_s = -math.inf  # when what was given is wished for again
         for partition, how in self._summaries.foreseen.items():
@@ -73,16 +75,16 @@ class Recovery:
 
     def foresee(
         self, seats: Mapping[int, Seats], now: Instant, given_up: Collection[int] = (),
-        left_of: Mapping[int, int] | None = None, *, skipped: bool = False,
+        left_of: Mapping[int, int] | None = None, *, unsure: Collection[int] = (),
     ) -> None:  # fmt: skip
         """In the batch that makes the node use these at its next opening, if not before: what it is given by
         them, or has to doubt, is unfit then too. As `adopt` takes them. `given_up`: of these this node does
-        not hold any by what it is to use before them; `left_of`: too few were left of those that held them,
-        so many, and what the others had is lost."""
+        not hold any by what it is to use before them; `left_of`: of those that held them so many were left,
+        and what only the others had is lost."""
         for partition, of in seats.items():
             if self._peers.me not in of.both:
                 continue
-            how = COMES if partition in given_up else self._news(partition, of, skipped=skipped)
+            how = COMES if partition in given_up else self._news(partition, unsure)
             if how:
                 self._summaries.foresee_unfit(partition, how)
         lost = {at: left for at, left in (left_of or {}).items() if self._peers.me in seats[at].both}
@@ -91,11 +93,11 @@ class Recovery:
 
     def adopt(
         self, seats: Mapping[int, Seats], dropped_since: int, now: Instant, *,
-        dead: AbstractSet[int] = frozenset(), skipped: bool = False,
+        dead: AbstractSet[int] = frozenset(), unsure: Collection[int] = (),
     ) -> None:  # fmt: skip
         """From now on these partitions have these seats, in members' indices: all that have changed, and at
-        first all. `dead`: members that are, by an operator's word: they leave without proof. `skipped`: what
-        happened between is not known, so this node may have given a partition up, and been given it again."""
+        first all. `dead`: members that are, by an operator's word: they leave without proof. `unsure`: what
+        happened between is not known, and this node may have given these up, and been given them again."""
         local, seating = self._local, self._certificates.seating
         self._fill_due_s = -math.inf  # what is begun by this is wished for now
         held = {partition: of for partition, of in seats.items() if self._peers.me in of.both}
@@ -109,7 +111,7 @@ class Recovery:
             local.replica.let_go(partition)
             self._summaries.let_go(partition)
         for partition, of in held.items():
-            how = self._news(partition, of, skipped=skipped)
+            how = self._news(partition, unsure)
             self._certificates.seat(partition, of, dead)
             if how == COMES:
                 self._take_up(partition)
@@ -118,12 +120,11 @@ class Recovery:
                 self._doubt(partition)
         seating.dropped_since, seating.dead = dropped_since, dead
 
-    def _news(self, partition: int, now: Seats, *, skipped: bool) -> bytes:
+    def _news(self, partition: int, unsure: Collection[int]) -> bytes:
         """How a partition that is held from now on is to become unfit, if it is."""
         if partition not in self._certificates.others:
             return COMES
-        since = self._certificates.seating.since(partition) or 0  # without a topology: as it was founded
-        return DOUBTED if skipped and now.since > since else b""
+        return DOUBTED if partition in unsure else b""
 
     def _take_up(self, partition: int) -> None:
         """It was given to this store: what that holds of it, from another time, counts for nothing."""
@@ -143,23 +144,26 @@ class Recovery:
         """Wish for the exchanges that are still lacking."""
         if self.waits():
             return
+        forgetful = self._identity.state is State.FORGETFUL
+        if forgetful and self._doubts != self._identity.doubts:  # one arose, perhaps anew: from the start
+            self._doubts, self._begin_s = self._identity.doubts, now.monotonic + self._request_s_max
+        if now.monotonic < self._begin_s:
+            if not self.is_new():
+                return
+            self._begin_s = -math.inf  # it had no former life on which anybody counts
         for partition in self._summaries.unfit - self._summaries.fitting:
             self._fill(partition, now)
         again = now.monotonic >= self._fill_due_s
         if again:
             self._meet()
             self._fill_due_s = now.monotonic + FILL_S
-        if self._identity.state is not State.FORGETFUL:
-            return
-        if self._doubts != self._identity.doubts:  # one arose, perhaps anew: begin from the start
-            self._doubts, self._begin_s = self._identity.doubts, now.monotonic + self._request_s_max
-        if now.monotonic < self._begin_s:
+        if not forgetful:
             return
         missing = [partition for partition in self._held if not self._recovered(partition)]
         if not missing:
             if self._noted != self._doubts:
                 self._noted = self._doubts
-                self._note_losses(now)
+                self.note_losses(now)
             self._identity.make_whole()
         for partition in missing:
             self._wish(partition, self._done(partition), again=again)
@@ -206,10 +210,16 @@ class Recovery:
                 for source in set(certificates.sources[partition]) - certificates.met(partition):
                     self._scheduler.wish(source, partition)
 
-    def _note_losses(self, now: Instant) -> None:
-        """All is recovered that can be: from how many sources each partition was."""
+    def note_losses(self, now: Instant) -> None:
+        """All is recovered that can be: from how many sources each partition was. One that is in doubt
+        besides went with the store, too; should it be filled from too few that is noted then."""
+        certificates = self._certificates
         done = {partition: self._done(partition) for partition in self._held}
-        self._losses.note({each: self._sources(each, of) for each, of in done.items()}, now)
+        sources = {partition: self._sources(partition, of) for partition, of in done.items()}
+        for partition in self._summaries.unfit:
+            if not certificates.seating.comes(partition, self._peers.me):
+                sources[partition] = certificates.meeting(partition)
+        self._losses.note(sources, now)
 
     def take_as_is(self, now: Instant) -> None:
         """An operator says that this is the newest there is of the store. It may be one of many that were
@@ -225,15 +235,13 @@ class Recovery:
 
     def _done(self, partition: int) -> dict[int, bool]:
         """With whom an exchange begun since has ended with a certificate, and whether they were whole."""
-        # Of what this store was given nothing was proven before.
-        begin_s = -math.inf if partition in self._summaries.unfit else self._begin_s
         others, last_exchange = self._certificates.others[partition], self._certificates.last_exchange
         ended = ((other, last_exchange(partition, other)) for other in others)
         return {
             other: last.peer_whole
             for other, last in ended
             # An earlier exchange was of what this store held before it forgot.
-            if last is not None and last.begun_s >= begin_s
+            if last is not None and last.begun_s >= self._begin_s
         }
 
     def _recovered(self, partition: int) -> bool:

@@ -142,7 +142,7 @@ class RootComparison:
         return bool(self._heard) and not self._local.group_commit.full
 
     def run(self, now: Instant) -> list[tuple[int, int]]:
-        """Ask, answer and conclude, as far as this tick's rows last. Called while nothing is staged. Returns
+        """Ask, answer and conclude, as far as this step's rows last. Called while nothing is staged. Returns
         members and partitions of which exchanges are to be opened."""
         left: list[tuple[int, int]] = []
         pace = self._local.pace

@@ -70,6 +70,7 @@ class Scheduler:
         self._alone_s = now.monotonic
         self._lot = peers.me * GOLDEN
         self._idle = True  # there is no maintenance to do
+        self.unfinished = False  # there may be more to do in this tick: the next step should come at once
         self._working = False  # there was some, when it was looked last
         self._brownout = 0
         self.browned_proof_ms_max = PROOF_MS_MAX
@@ -123,8 +124,8 @@ class Scheduler:
     def tick(self, now: Instant, brownout: int = 0) -> None:
         """Begin what is due; end what has stalled. `brownout`: this node's."""
         self._brownout = brownout
-        self._pace.tick(self._operations.issued + self._operations.served)
-        self._idle = False  # something may have become due with time
+        self._pace.tick(self._operations.issued + self._operations.served, now.monotonic)
+        self._idle = self.unfinished = False  # something may have become due with time
         self.exchanges.tick(now)
         self._maintenance.watch_damage()
         if not self.exchanges.ready:
@@ -141,8 +142,8 @@ class Scheduler:
                 self.due_s[peer.index] = max(due_s, now.monotonic + ROUND_S_MIN)
 
     def work(self, now: Instant) -> bool:
-        """Let exchanges, purge and scrub go on, as far as this tick's rows last. Called while nothing is
-        staged. Whether anything was done that is now to be stored or said."""
+        """Let exchanges, purge and scrub go on, as far as this step's share of rows lasts. Called while
+        nothing is staged, until it says no. Whether anything was done that is now to be stored or said."""
         moved = self.exchanges.run(now)
         if not moved and not self._idle and self._pace.rows_left > 0:
             rows = min(self._pace.rows_left, ROWS_BESIDE)
@@ -150,6 +151,8 @@ class Scheduler:
             self._idle, moved = cost is None, cost is not None
             self._working = moved
             self._pace.spend(cost or 0)
+        if not moved:
+            self.unfinished = self._pace.end_step()
         return moved
 
     def _close_alone(self, now: Instant) -> None:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNIT = 1024
+_SIZES = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _AGES = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms"))
 _CUT = "..."
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
@@ -84,11 +86,30 @@ def age(length_ms: int) -> str:
     return f"{length_ms // size}{unit}"
 
 
+def size(count: int) -> str:
+    """A number of bytes in its largest unit, about: 870 bytes, 1.2 KiB, 34 MiB."""
+    if count < _UNIT:
+        return counted(count, "byte")
+    value, units = float(count), iter(_SIZES)
+    while value >= _UNIT:
+        value, unit = value / _UNIT, next(units)
+    return f"{value:.1f} {unit}" if value < 10 else f"{value:,.0f} {unit}"
+
+
 def loss(partitions: int, until_ms: int, sources: str) -> str:
     """What may be lost of so many partitions, and what to do about it."""
     return (
         f"writes up to {moment(until_ms)} may be lost in {counted(partitions, 'partition')}: recovered from "
         f"{sources} sources needed (basestore repair --accept-loss)"
+    )
+
+
+def stranded(name: str, standing: str, partitions: int) -> str:
+    """A member that is to leave, and what it holds for which nothing is planned."""
+    going = {"dead": "is dead", "draining": "is being drained"}.get(standing, standing)
+    return (
+        f"{name} {going}, and holds {counted(partitions, 'partition')}: nothing is planned; `basestore "
+        f"rebalance` has others take its place"
     )
 
 

@@ -28,9 +28,10 @@ from basestore.results.cluster_view import Following, Obstacle
 from basestore.results.convergence import CONVERGED_S, Convergence, Proving
 from basestore.results.explanation import Explanation
 from basestore.results.hints import NodeHints
-from basestore.results.loss import ACCEPT_S, MISSING_S, AcceptedLoss, Accepting, Missing, Writes
+from basestore.results.loss import ACCEPT_S, MISSING_S, AcceptedLoss, Accepting, Missing
 from basestore.results.moves import (
     ClusterMoves,
+    Counting,
     MemberChange,
     Plan,
     added,
@@ -43,7 +44,7 @@ from basestore.results.moves import (
     replicated,
 )
 from basestore.results.nodes import NodeState, Upgrade, down
-from basestore.results.receipts import Receipt
+from basestore.results.receipts import Receipt, Writes
 from basestore.results.repair import REPAIR_S, Repair, Repairing
 from basestore.results.topology import (
     ClusterBucket,
@@ -237,7 +238,13 @@ class BlockingOperator:
 
     def plan(self, change: MemberChange, *, timeout: float | None = None) -> Plan:
         """As `Store.plan`."""
-        return plan_of(self._ask(self._calls.whole_topology(timeout)), change)
+        deadline = monotonic() + self._calls.time(timeout)[0]
+        plan = plan_of(self._ask(self._calls.whole_topology(timeout)), change)
+        if not plan.moves:
+            return plan
+        records = self._follow(Counting.until(deadline, monotonic()))
+        left_s = StoreTimeout(max(LEFT_S_MIN, deadline - monotonic()))
+        return plan.weighed(records, self.status(timeout=left_s))
 
     def change_members(
         self, change: MemberChange, *, repeat: Identity | str | None = None, timeout: float | None = None

@@ -26,6 +26,7 @@ from basestore.results.hints import NodeHints
 from basestore.results.loss import ACCEPT_S, AcceptedLoss, Accepting
 from basestore.results.moves import (
     ClusterMoves,
+    Counting,
     MemberChange,
     Plan,
     added,
@@ -228,9 +229,16 @@ class Operator:
         return await self._ask(self._calls.moves(timeout))
 
     async def plan(self, change: MemberChange, *, timeout: float | None = None) -> Plan:
-        """What would move if this change were made now; nothing is done. InvalidRequest where it would be
-        refused. Changes are made by the functions of `basestore.results.moves`."""
-        return plan_of(await self._ask(self._calls.whole_topology(timeout)), change)
+        """What would move if this change were made now, and about how much that is, by what nodes know of
+        what they hold; nothing is done. InvalidRequest where it would be refused. Changes are made by the
+        functions of `basestore.results.moves`."""
+        deadline = monotonic() + self._calls.time(timeout)[0]
+        plan = plan_of(await self._ask(self._calls.whole_topology(timeout)), change)
+        if not plan.moves:
+            return plan
+        records = await self._follow(Counting.until(deadline, monotonic()))
+        left_s = StoreTimeout(max(LEFT_S_MIN, deadline - monotonic()))
+        return plan.weighed(records, await self.status(timeout=left_s))
 
     async def change_members(
         self, change: MemberChange, *, repeat: Identity | str | None = None, timeout: float | None = None
@@ -252,8 +260,9 @@ class Operator:
         return await self.change_members(added(name, address, zone=zone, weight=weight), timeout=timeout)
 
     async def drain(self, name: str, *, timeout: float | None = None) -> Decided:
-        """Have a member give up all that it holds to others, and leave. InvalidRequest where too few would be
-        left. As `change_members`."""
+        """Have a member give up all that it holds to others, and leave. That goes on by itself while it is
+        up; its standing in `topology` becomes "left" once it is done: then stop it. `cancel_moves` takes it
+        back before that. InvalidRequest where too few would be left. As `change_members`."""
         return await self.change_members(drained(name), timeout=timeout)
 
     async def remove_dead(self, name: str, *, timeout: float | None = None) -> Decided:

@@ -15,8 +15,10 @@ Of two members that are said to be at one address, it is that of the one that ha
 of the one of whom it was said first.
 
 What is told is kept in memory only: a node that starts anew begins with its file. Of a member that has come
-since, and stands in no file, what the cluster's log says stands for that. Refuses what is no address,
-and what is one to listen on, but not to be reached at.
+since, and stands in no file, what the cluster's log says stands for that. Where the log comes to say another
+address of a member, that takes the place of all others but one at which it was found; where it differs from
+the file from the start, either may be newer, and it is tried in turn. Refuses what is no address, and what is
+one to listen on, but not to be reached at.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,10 +37,11 @@ class Addresses:
         self._proven: dict[int, str] = {me: self._filed[me]}
         self._tellers: dict[int, None] = {}  # of members that dial, in the order in which they told theirs
         self._known = dict(self._filed)
+        self._logged: Mapping[int, str] = {}
 
     def adopt(self, members: Mapping[int, str]) -> None:
-        """These are the members now; where to look for one that has come. Of others nothing is known any
-        more, and at their addresses others may be."""
+        """These are the members now, by the log; where to look for one that has come, or has another address.
+        Of others nothing is known any more, and at their addresses others may be."""
         for gone in self._filed.keys() - members.keys() - {self._me}:
             del self._filed[gone], self._told[gone]
             self._other.discard(gone)
@@ -46,7 +49,23 @@ class Addresses:
             self._tellers.pop(gone, None)
         for come in members.keys() - self._filed.keys():
             self._filed[come] = self._told[come] = members[come]
+        for number in members.keys() - {self._me}:
+            self._follow(number, members[number], self._logged.get(number))
+        self._logged = dict(members)
         self._settle()
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._known
+
+    def _follow(self, number: int, address: str, was: str | None) -> None:
+        """What the log says of a member, and what it said before."""
+        if was is not None and was != address:
+            self._filed[number] = self._told[number] = address
+            self._other.discard(number)
+            self._tellers.pop(number, None)
+        elif was is None and address != self._filed[number] == self._told[number]:
+            self._told[number] = address
+            self._other.add(number)  # the file comes first
 
     def known(self, number: int) -> str:
         """Where a member can be reached, to tell others."""

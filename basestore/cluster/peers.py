@@ -92,6 +92,7 @@ class Peers:
         self._watchers: list[tuple[Come, Leave]] = []
         self.present, self.others, self.named = list[Peer](), list[Peer](), dict[str, Peer]()
         self._sort()
+        self.dismissed_by = ""  # who says that this node has left, where its own log does not
         self._ticked_s = math.inf
         self._ping_due_s = 0.0
         self._introduce_due_s = 0.0
@@ -157,6 +158,12 @@ class Peers:
         self._level()
         for _, leave in self._watchers:
             leave(peer, now)
+
+    def dismiss(self, by: int, now: Instant) -> None:
+        """This node itself has left, as this member says."""
+        if not self.left:
+            self.dismissed_by = self.all[by].name
+            self._part(self.all[self.me], now)
 
     def ends(self, now: Instant) -> list[int]:
         """Whose links are to end, for they have left, and had time to hear so; all, if this node has."""

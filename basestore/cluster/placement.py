@@ -24,11 +24,8 @@ from typing import Self
 
 from basestore.config import ClusterConfig, Member
 from basestore.consistency import Quorum, quorums
-from basestore.repair.seats import Seats, Stage
-
-
-def _score(partition: int, name: str) -> bytes:
-    return hashlib.blake2b(b"%d/" % partition + name.encode(), digest_size=8).digest()
+from basestore.repair.moving import needed
+from basestore.repair.seats import Seats, Stage, score
 
 
 def assign(members: Sequence[Member], partitions: int, replication: int) -> list[tuple[int, ...]]:
@@ -39,7 +36,7 @@ def assign(members: Sequence[Member], partitions: int, replication: int) -> list
     held = [0] * len(members)
     table = []
     for partition in range(partitions):
-        order = sorted(range(len(members)), key=lambda i: _score(partition, members[i].name))
+        order = sorted(range(len(members)), key=lambda i: score(partition, members[i].name))
         chosen: list[int] = []
         zones: set[str] = set()
         while len(chosen) < replication:
@@ -58,7 +55,7 @@ def assign(members: Sequence[Member], partitions: int, replication: int) -> list
 
 class Placement:
     """Where every row of a cluster lives. By partition, in members' indices: its `seats`; `replicas`, to whom
-    its rows are written; `sets`, the same in ascending order, but nobody while two quorums are asked;
+    its rows are written; `grouped`, the same in ascending order, but nobody while two quorums are asked;
     `compared`, who compares what it holds; `quorums`, by level."""
 
     def __init__(
@@ -73,7 +70,7 @@ class Placement:
             index_of = {member.number: index for index, member in enumerate(members)}
             self.seats = [seats.named(index_of) for seats in logged]
         self.replicas: list[tuple[int, ...]] = [()] * partitions
-        self.sets, self.compared = list(self.replicas), list(self.replicas)
+        self.grouped, self.compared = list(self.replicas), list(self.replicas)
         self.quorums: list[tuple[Quorum, ...]] = [()] * partitions
         for partition, seats in enumerate(self.seats):
             self._seat(partition, seats)
@@ -87,7 +84,7 @@ class Placement:
     def _seat(self, partition: int, seats: Seats) -> None:
         joint = seats.stage is Stage.JOINT
         self.seats[partition], self.replicas[partition] = seats, seats.written
-        self.sets[partition] = () if joint else tuple(sorted(seats.old))
+        self.grouped[partition] = () if joint else tuple(sorted(seats.old))
         self.compared[partition] = seats.both
         self.quorums[partition] = quorums(seats.old, seats.new if joint else seats.old)
 
@@ -104,11 +101,10 @@ class Placement:
         return min((len(each) - 1) // 2 for seats in self.seats for each in (seats.old, seats.new))
 
     def meeting(self, partition: int) -> int:
-        """So many replicas of a partition hold, between them, every write that a quorum ever acknowledged: N
-        - Q + 1. While seats change it is those that have held it until now. With one replica there are never
-        so many others: what it loses is lost."""
-        held = len(self.seats[partition].old)
-        return held - held // 2
+        """So many replicas of a partition hold, between them, every write that a quorum ever acknowledged.
+        While seats change it is those that have held it until now. With one replica there are never so many
+        others: what it loses is lost."""
+        return needed(self.seats[partition].old)
 
     def since(self, partition: int) -> int:
         """The epoch that last changed its seats; 0 for one that there is not."""

@@ -4,7 +4,7 @@ Of a cluster without a topology this never changes, and no epoch is known. Under
 by the step that begins to use it. A member is named by its index. With n1 as this node, and partition 7 being
 moved from n1, n2 and n3 to n1, n2 and n4:
 
-    replicas   n1, n2, n3, n4     who compares what it holds
+    compared   n1, n2, n3, n4     who compares what it holds, as in `placement.py`
     others     n2, n3, n4         with whom n1 does
     sources    n2, n3             those of them that hold what they must, as far as seats tell
     meeting    2                  so many of n1, n2 and n3 have every write that a quorum ever acknowledged
@@ -29,7 +29,7 @@ class Seating:
         self.dropped_since: int | None = None
         self.dead: AbstractSet[int] = frozenset()
         self.seats: dict[int, Seats] = {}
-        self.replicas: dict[int, tuple[int, ...]] = {}
+        self.compared: dict[int, tuple[int, ...]] = {}
         self.others: dict[int, list[int]] = {}
         self.sources: dict[int, list[int]] = {}
         self.moving: set[int] = set()
@@ -40,7 +40,7 @@ class Seating:
         """This partition has these seats from now on. Returns the members that leave it, at the end of a
         change for which those that stay had to prove that they hold all."""
         was = self.seats.get(partition, seats)
-        self.seats[partition], self.replicas[partition] = seats, seats.both
+        self.seats[partition], self.compared[partition] = seats, seats.both
         self.others[partition] = [member for member in seats.both if member != self._me]
         self.sources[partition] = [member for member in seats.old if member != self._me]
         (self.moving.discard if seats.stage is Stage.STILL else self.moving.add)(partition)
@@ -49,7 +49,7 @@ class Seating:
 
     def give_up(self, partition: int) -> None:
         """This node has no seat in it any more."""
-        for each in (self.seats, self.replicas, self.others, self.sources):
+        for each in (self.seats, self.compared, self.others, self.sources):
             each.pop(partition, None)
         self.moving.discard(partition)
 
@@ -72,7 +72,6 @@ class Seating:
         return needed(self.seats[partition].old, self.dead)
 
     def meeting(self, partition: int) -> int:
-        """N - Q + 1 of those that hold it: so many have, between them, every write that a quorum ever
-        acknowledged. While seats change it is those that have held it until now that must be met."""
-        held = len(self.seats[partition].old)
-        return held - held // 2
+        """So many of those that hold it have, between them, every write that a quorum ever acknowledged.
+        While seats change it is those that have held it until now that must be met."""
+        return needed(self.seats[partition].old)

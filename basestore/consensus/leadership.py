@@ -18,7 +18,8 @@ QUORUM_S = 4.0
 
 
 class Leadership:
-    """Of one term. `began`: the index of its empty entry; `beat_s`: when the last round began."""
+    """Of one term. `began`: the index of its empty entry; `beat_s`: when the last heartbeat left, and
+    `before_s`: the one before."""
 
     def __init__(self, me: Voter, term: int, log: Log, out: Pending, now_s: float) -> None:
         self._me, self._term, self._log, self._out = me, term, log, out
@@ -26,7 +27,7 @@ class Leadership:
         self._learners: frozenset[Voter] = frozenset()
         self.reads = Reads()
         self.began = log.last + 1
-        self.beat_s = now_s
+        self.beat_s = self.before_s = now_s
         self.commit = self.beat_commit = 0  # as it is told to followers, and was with the last heartbeat
         self.see_to_followers(now_s)
 
@@ -62,7 +63,7 @@ class Leadership:
 
     def beat(self, now_s: float) -> None:
         """A heartbeat to all followers, with what they lack, and what they have not answered to again."""
-        self.beat_s, self.beat_commit = now_s, self.commit
+        self.before_s, self.beat_s, self.beat_commit = self.beat_s, now_s, self.commit
         for progress in self.followers.values():
             progress.beat()
         self._begin_round(now_s)

@@ -114,14 +114,14 @@ class Raft:
         return self.voters == {self.me}
 
     def caught_up(self, learner: Voter) -> bool:
-        """Whether a learner has all that was decided at the last heartbeat, durably, and answers: of what is
-        decided all the time the last is always on its way."""
+        """Whether a learner has all that was decided at the last heartbeat, durably, and has answered since
+        the one before: of what is decided all the time the last is always on its way."""
         leadership = self.leadership
         progress = leadership.followers.get(learner) if leadership is not None else None
         if leadership is None or progress is None:
             return False
         held = progress.match >= max(leadership.beat_commit, leadership.began)
-        return held and progress.contact_s >= leadership.beat_s - BEAT_S
+        return held and progress.contact_s >= leadership.before_s
 
     # --- time ------------------------------------------------------------------------------------
 

@@ -179,7 +179,7 @@ def admit_scan(context: Context, outbox: Outbox, request: Scan, now: Instant) ->
 
 def admit_explain(context: Context, outbox: Outbox, request: Explain, now: Instant) -> tuple[bytes, Rule]:
     """The row and its rule."""
-    _check_timeout(context, request.timeout_ms)
+    check_timeout(context, request.timeout_ms)
     rule = _rule(context, request.bucket)
     _check_key(request.key)
     _check_room(context, len(request.key) + SMALL_BYTES * len(context.peers.all), now, outbox)
@@ -207,7 +207,7 @@ def _level(context: Context, request: Set | Delete | Get | Scan) -> Level:
     level = _LEVELS.get(request.level)
     if level is None:
         raise InvalidRequest(f"there is no level {request.level}; use any, one, quorum or all")
-    _check_timeout(context, request.timeout_ms)
+    check_timeout(context, request.timeout_ms)
     return level
 
 
@@ -218,11 +218,12 @@ def _read_level(context: Context, request: Get | Scan) -> Level:
     return level
 
 
-def _check_timeout(context: Context, timeout_ms: int) -> None:
+def check_timeout(context: Context, timeout_ms: int) -> None:
+    """Of any request of a client; InvalidRequest."""
     if not 0 < timeout_ms <= context.timeout_ms_max:
         raise InvalidRequest(
-            f"a timeout of {timeout_ms} ms; it must lie between 1 ms and this cluster's "
-            f"timeout_ms_max, {context.timeout_ms_max} ms: ask for less, or raise that in every node's file"
+            f"a timeout of {timeout_ms} ms; it must lie between 1 ms and this cluster's timeout_ms_max, "
+            f"{context.timeout_ms_max} ms: ask for less"
         )
 
 

@@ -63,12 +63,11 @@ def unreached(seen: bytes, quorum: Quorum, heads: Mapping[int, bytes], stable: i
 def timed_out(quorum: Quorum, heads: Mapping[int, bytes]) -> ReadTimeout:
     """The error of a read that was not confirmed in time by as many as are required."""
     required, received = quorum.told(heads)
-    moving = quorum.lasting is not quorum.replicas
     text = f"timeout: {received} of {required} required replicas answered in time"
     if quorum.met(heads):  # one of them was not brought up to what the others hold
         text = f"timeout: {received} replicas answered, but {required} did not come to agree in time"
     return ReadTimeout(
-        f"{text}{MOVING if moving else ''}. Read again, or at a lower level", received, required, None
+        f"{text}{MOVING if quorum.moving else ''}. Read again, or at a lower level", received, required, None
     )
 
 

@@ -284,9 +284,7 @@ class QuorumWrite(Anew):
                 return
             # The alarm sounds a little after the deadline: what was applied in between was too late.
             told = self._tally.told_less(self._late)
-            self._fail(
-                attempts.timed_out(told, self._identity(), moving=self._lasting is not self._replicas), now
-            )
+            self._fail(attempts.timed_out(told, self._identity(), moving=self._tally.moving), now)
         self._context.operations.drop(self)
 
     def closing(self, now: Instant) -> None:

@@ -184,7 +184,7 @@ class Turn:
         if proposal == NO_PROPOSAL:
             proposal = b""
         content = _STARTS[tombstone, proposal != b""] + proposal + value
-        replicas, size = context.placement.sets[partition], len(row) + len(content)
+        replicas, size = context.placement.grouped[partition], len(row) + len(content)
         if not replicas:
             return False
         columns = writes.columns(tombstone, level, timeout_ms, replicas, 1, size)
@@ -223,7 +223,7 @@ class Turn:
         size = sum(map(len, rows)) + sum(map(len, contents))
         if size > GROUP_BYTES_MAX:
             return False
-        sets = list(map(context.placement.sets.__getitem__, partitions))
+        sets = list(map(context.placement.grouped.__getitem__, partitions))
         into: dict[tuple[int, ...], WriteColumns] = {}
         placed = places_of(sets)
         if () in placed:
@@ -328,7 +328,7 @@ class Turn:
         """Those that each group of them is made of; `alone` is given those that ask two quorums."""
         placement = self._context.placement
         partitions, rows = placement.place_all(list(map(self._names[bucket].__add__, reads.keys)))
-        for replicas, at in places_of(list(map(placement.sets.__getitem__, partitions))).items():
+        for replicas, at in places_of(list(map(placement.grouped.__getitem__, partitions))).items():
             if not replicas:
                 alone += picked(list(reads.single(bucket, level, timeout_ms)), at)
                 continue

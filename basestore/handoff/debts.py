@@ -14,8 +14,7 @@ finds it is taken to be that moment.
 
 Of partitions that this node holds its own summary tells how far they are stable, while its store is whole;
 of others a whole replica is asked, with a read of a row that cannot be. What is owed to a member that has
-left ends with that. Owns the debts; compares nothing, and
-delivers nothing.
+left ends with that. Owns the debts; compares nothing, and delivers nothing.
 """
 
 from functools import partial

@@ -12,8 +12,8 @@ too old, leaves a debt in the same batch (`debts.py`): nothing is dropped in sil
 writes at ANY that no replica has taken, have a share of the room of their own, and do not age. *Late* hints,
 which the member takes no more, wait for an operator's word (`late_hints.py`). *Deferred* ones, of writes that
 no member was sent (`deferred_writes.py`), are only copies until a member has taken one, and have a share of
-the room too. Where one of either is damaged,
-nobody knows whether its write is anywhere: that is a loss of the partition (`replica/losses.py`).
+the room too. Where one of either is damaged, nobody knows whether its write is anywhere: that is a loss of
+the partition (`replica/losses.py`).
 
 For a member that has left none is kept any more, and those that are go to others (`moved_hints.py`). Whoever
 comes under its name takes over what is left of its pile, for by the name hints are stored.
@@ -31,6 +31,7 @@ from basestore.handoff.pile import Pile, PileSummary, decode_hint, encode_hint
 from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.protocol.replication import Keep, Kept
+from basestore.repair.digest_tree import STAMP_MAX
 from basestore.repair.version import COUNTER_BITS, Record
 from basestore.repair.write_repair import Hint, admits, given_up, merge_hints
 from basestore.replica.group_commit import GroupCommit
@@ -43,6 +44,10 @@ EXPIRED_AT_ONCE = 256
 _NO_PLACE = (
     "overloaded: there is no room for this write among the hints of this node, or one of its key is late and "
     "waits for `basestore hints replay --late`; nothing was done. Try again later, or at another node"
+)
+_LEAVING = (
+    "overloaded: and this node is about to leave the cluster, so it defers no writes; nothing was done. Ask "
+    "another node"
 )
 
 
@@ -67,6 +72,7 @@ class Hints:
         """`debts`: where it is kept what is owed in place of a hint. `taken_by(row, head, numbers)`: the
         stores that hold this record, so far as this node knows: those of the members named, and its own."""
         self._debts = debts
+        self.leaving: Callable[[], bool] = lambda: False  # this member is about to leave the cluster
         self._losses = losses
         self._taken_by = taken_by
         self._group_commit = group_commit
@@ -118,6 +124,10 @@ class Hints:
         stores = self._taken_by(row, record.head, message.takers)
         # Known to be held by a store, it is a copy, whatever its coordinator knew when it asked.
         offered = Hint.of(record, message.only_copy and not stores, stores)
+        if offered.only_copy and self.leaving():  # others would never have it
+            self._metrics.count("hints_refused")
+            outbox.put(Kept(message.id, message.member, False))
+            return
         hint = merge_hints(self._rules[row_bucket(row)], kept, offered)
         # A late hint that wins keeps the place, and is not delivered: what loses to it would wait with it.
         loses = kept is not None and kept.late and kept.record == hint.record != record
@@ -163,6 +173,8 @@ class Hints:
         bucket was dropped meanwhile."""
         if row_bucket(row) not in self._rules:
             raise InvalidRequest(f"{DROPPED} before the write was done; nothing was done")
+        if self.leaving():
+            raise Overloaded(_LEAVING)
         rule, stores = self._rules[row_bucket(row)], self._taken_by(row, record.head, [])
         offered = Hint.of(record, not stores, stores, deferred=True)
         changes, more = [], 0
@@ -287,6 +299,13 @@ class Hints:
             for partition, (_, least) in (pile.late_since if late else pile.only_since).items():
                 named[partition] = min(least, named.get(partition, least))
         return [number for each in sorted(named.items()) for number in each]
+
+    def alone(self) -> list[int]:
+        """`only_copies`, and those partitions of which there are late ones alone: at the greatest stamp, for
+        these hold back nothing; but while there are any this member does not leave."""
+        only, late = self.only_copies(), self.only_copies(late=True)
+        named = set(only[::2])
+        return only + [number for each in late[::2] if each not in named for number in (each, STAMP_MAX)]
 
     def _remove(self, pile: Pile, hint: Hint, row: bytes) -> None:
         pile.add(hint, row, -1)

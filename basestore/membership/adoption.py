@@ -17,7 +17,7 @@ from basestore.config import ClusterConfig
 from basestore.instant import Instant
 from basestore.membership.metadata_group import Coming, MetadataGroup
 from basestore.protocol.codec import Message
-from basestore.protocol.handshake import MemberRow, Renewed, rows_of_buckets
+from basestore.protocol.handshake import Goodbye, MemberRow, Renewed, rows_of_buckets
 from basestore.repair.moving import left_of
 from basestore.repair.seats import Seats
 from basestore.replica.admission import Admission
@@ -31,6 +31,7 @@ from basestore.topology.topology import MemberEntry, Topology
 SINCE: Final = 10  # version of the wire
 _BY_CLOCK: Final = frozenset((Standing.MEMBER, Standing.DRAINING))  # whose clocks count
 _UNKNOWN: Final = -1  # the index of nobody
+LEFT: Final = Goodbye("this node has left the cluster; ask another one")
 Tell = Callable[[Message, int, int], None]
 
 
@@ -71,16 +72,18 @@ class Adoption:
         """From now on this node goes by it: tell the others, then `Admission.begin_anew`."""
         topology, changes = coming.topology, self._buckets.changes
         if topology.members is not self._members:
-            present = {each.number: each.name for each in topology.present}
+            present, stayed = {each.number: each.name for each in topology.present}, not self._peers.left
             self._peers.adopt(present, topology.formers, now)
+            if stayed and self._peers.left:  # so those that know others go there
+                self._tell(LEFT, 0, weight(LEFT))
         self._buckets.adopt(topology)
         changed = self._changed(self._seats, topology)
         self._admission.adopt(topology.epoch, changed)
         self._peers.counts_by_clock({e.number for e in topology.members if e.standing in _BY_CLOCK})
         dead = frozenset(self._peers.index_of[number] for number in topology.dead)
         if changed or (topology.dropped_since, dead) != self._recovery.known:
-            skipped = coming.skipped
-            self._recovery.adopt(changed, topology.dropped_since, now, dead=dead, skipped=skipped)
+            unsure = self._unsure(self._seats, coming, changed)
+            self._recovery.adopt(changed, topology.dropped_since, now, dead=dead, unsure=unsure)
         if changed or changes != self._buckets.changes:
             self._replica.see_to_buckets()
             self._dropped.look()
@@ -111,8 +114,18 @@ class Adoption:
         if changed := self._changed(had, coming.topology):
             me = self._peers.number_of[self._peers.me]
             given_up = {each for each in changed if each < len(had) and me not in had[each].both}
-            left = _left_of(had, coming.topology, changed)
-            self._recovery.foresee(changed, now, given_up, left, skipped=coming.skipped)
+            left, unsure = _left_of(had, coming.topology, changed), self._unsure(had, coming, changed)
+            self._recovery.foresee(changed, now, given_up, left, unsure=unsure)
+
+    def _unsure(self, had: Sequence[Seats], coming: Coming, changed: Iterable[int]) -> set[int]:
+        """In which of these partitions this node, which had a seat when it knew them last, may have had none
+        in between: it has come since."""
+        if not coming.skipped:
+            return set()
+        me = self._peers.number_of[self._peers.me]
+        founded = Seats.still(())
+        knew = {each: had[each] if each < len(had) else founded for each in changed}
+        return {at for at, seats in knew.items() if coming.topology.came.get(at, {}).get(me, 0) > seats.since}
 
     def _changed(self, had: Sequence[Seats], topology: Topology) -> Mapping[int, Seats]:
         """The partitions that have other seats by it, in members' indices."""
@@ -128,7 +141,7 @@ class Adoption:
 
 
 def _left_of(had: Sequence[Seats], topology: Topology, changed: Iterable[int]) -> dict[int, int]:
-    """Of these partitions those of which a change ends, and too few were left who held them."""
+    """Of these partitions those of which a change ends without some who held them, and how many were left."""
     dead = topology.dead
     counts = {each: left_of(had[each], topology.seats[each], dead) for each in changed if each < len(had)}
     return {each: count for each, count in counts.items() if count is not None}

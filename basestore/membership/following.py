@@ -67,13 +67,13 @@ class Following:
 
     def greet(self, member: int, outbox: Outbox) -> None:
         """A link stands."""
-        self.part(member)
+        self.lost(member)
         if self.spoken:
             outbox.put(self._at())
             self._greeted[member] = outbox
 
-    def part(self, member: int) -> None:
-        """It is gone, and with it what was said on it."""
+    def lost(self, member: int) -> None:
+        """Its link is gone, and with it what was said on it."""
         self.told.pop(member, None)
         self._group.voters_of.pop(member, None)
         self._sent.pop(member, None)

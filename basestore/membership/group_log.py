@@ -38,10 +38,9 @@ _FORM: Final = 1
 class Allegiance(NamedTuple):
     """Whose log a store follows. `group`: that metadata group, empty while none is known; `formers`: those
     whose place it took; `voter`: by which the store votes there; `store`: which it was when it was said so,
-    empty: whichever it is found to be;
-    `used`: up to which entry the topology is in use here, or was; `barred`: it must not found a group, for it
-    may have forgotten one; `follows`: it may go over to a group that took its own one's place, for an
-    operator has said so."""
+    empty: whichever it is found to be; `used`: up to which entry the topology is in use here, or was;
+    `barred`: it must not found a group, for it may have forgotten one; `follows`: it may go over to a group
+    that took its own one's place, for an operator has said so."""
 
     group: bytes
     formers: bytes

@@ -90,6 +90,8 @@ class LeaderWatch:
     def absence(self, so: str, now: Instant) -> str:
         """Why no leader has answered, and what to do. `so`: what follows from it."""
         group = self._group
+        if self._peers.left:
+            return f"this node has left the cluster, so {so}. Ask another one"
         if group.raft is None or group.topology is None:
             why, advice = self.unfounded()
         elif not group.topology.founded:

@@ -24,7 +24,7 @@ from typing import Final
 from basestore.cluster.peers import Peers
 from basestore.config import NodeConfig
 from basestore.consensus.raft import Raft
-from basestore.consensus.voters import Voter
+from basestore.consensus.voters import Voter, majority
 from basestore.instant import Instant
 from basestore.membership.following import Following
 from basestore.membership.metadata_group import MetadataGroup
@@ -129,9 +129,13 @@ class Leading:
         """The next change of voters, if one is needed: one more, then one less. Whether one is."""
         more, less = target - raft.voters, raft.voters - target
         if less and len(raft.voters) > count:
-            # This store goes last: it would lead no more. Who is away goes first: a majority may need it.
-            order = lambda voter: (voter == self._group.me, voter.number not in self._away, voter)  # noqa: E731
-            raft.change(raft.voters - {min(less, key=order)}, now.monotonic)
+            there = {voter for voter in raft.voters if self._group.voter_of(voter.number) == voter}
+            # This store goes last: it would lead no more. Who is not there goes first: if one went that is,
+            # those that are there might be no majority of the rest, and nothing would be decided any more.
+            order = lambda voter: (voter == self._group.me, voter in there, voter)  # noqa: E731
+            left = raft.voters - {min(less, key=order)}
+            if len(left & there) >= majority(left):
+                raft.change(left, now.monotonic)
             return True
         ready = sorted(voter for voter in more if raft.caught_up(voter))
         if ready:

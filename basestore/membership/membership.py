@@ -6,6 +6,7 @@
     asking           changes and reads, from whichever node
     leader_watch     whom to ask
     forgetting       what was dropped is struck off the list once nobody holds any of it
+    newcomer         whether nothing was ever given to this member
 
 Puts these together, and passes on what happens. Of the room's other files `topology_requests` is the
 clients' door, `group_log` keeps the log's rows, `adoption` has all rooms go by an epoch, `lineage` and
@@ -27,8 +28,10 @@ from basestore.membership.group_log import GroupLog
 from basestore.membership.leader_watch import LeaderWatch
 from basestore.membership.leading import Leading
 from basestore.membership.metadata_group import MetadataGroup
+from basestore.membership.newcomer import Newcomer
 from basestore.protocol.membership import OF_RAFT
 from basestore.replica.identity import StoreIdentity
+from basestore.topology.changes import Standing
 
 SHOWN_MAX: Final = 3  # members that are named
 Handler = Callable[[int, Outbox, Any, Instant], None]
@@ -51,6 +54,7 @@ class Membership:
         self.leader = LeaderWatch(group, peers, self.following)
         self.forgetting = Forgetting(group, peers)
         self.asking = Asking(group, peers, self.leader, int.from_bytes(seed[:4]) << 16)
+        self.newcomer = Newcomer(group, identity, self.asking)
         self.handlers: dict[type, Handler] = {
             **dict.fromkeys(OF_RAFT, self._hear),
             **{kind: self._stirring(hear) for kind, hear in self.following.handlers.items()},
@@ -77,23 +81,36 @@ class Membership:
             self.leading.tick(now)
         self.forgetting.tick(now)
         self.asking.tick(now)
+        self.newcomer.tick(now)
 
     def closed(self) -> str:
         """Why this node does nothing for clients, and whom to ask; empty if it does. Where there is a log its
         file does not say who holds what, unless it was there when that was founded: then its store counts."""
         peers, topology = self._peers, self.group.topology
-        if topology is None:
-            if self._identity.counts or not self.following.lacks():
-                return ""
-            knowing = ", ".join(peers.all[each].name for each in self.following.told)
+        if peers.left:
+            me = self.group.me.number
+            others = [each for each in topology.present if each.number != me] if topology is not None else []
+            ask = ", ".join(f"{each.name} at {each.address}" for each in others[:SHOWN_MAX])
             return (
-                f"this node does not know yet what the cluster is; nothing was done. Try again in a moment, "
-                f"or ask {knowing}"
+                f"this node has left the cluster, and serves nothing any more; nothing was done. Ask "
+                f"{ask or 'another'}"
             )
-        if not peers.left:
+        if topology is not None or self._identity.counts or not self.following.lacks():
             return ""
-        others = ", ".join(f"{each.name} at {each.address}" for each in topology.present[:SHOWN_MAX])
-        return f"this node has left the cluster, and serves nothing any more; nothing was done. Ask {others}"
+        knowing = ", ".join(peers.all[each].name for each in self.following.told)
+        return (
+            f"this node does not know yet what the cluster is; nothing was done. Try again in a moment, or "
+            f"ask {knowing}"
+        )
+
+    def leaving(self) -> bool:
+        """Whether this member is to leave, or has left, and holds nothing any more: then it leaves once it
+        keeps no write for others alone, and must take no more of those."""
+        topology, number = self.group.topology, self.group.me.number
+        mine = None if topology is None else topology.member(number)
+        if topology is None or mine is None or mine.standing in (Standing.JOINING, Standing.MEMBER):
+            return False
+        return all(number not in seats.both for seats in topology.seats)
 
     def step(self, now: Instant) -> None:
         """Before the batch of a step is stored."""

@@ -5,12 +5,13 @@ leave, and tells raft what is durable. Voters and learners hear each other's App
 what they are told is decided (`following.py`). What becomes of an entry, on every node:
 
     decided       a majority of the voters has it, or somebody says so who uses it
-    applied       to the value (`topology/topology.py`), in the order of the log
+    applied       to the value (`topology/judgement.py`), in the order of the log
     durable       that it is decided is on this disk, with the entry: a restart does not go back behind it
     in use        with the next step: `adopt` changes what this node goes by, and all others are told
 
 What comes at once is gone through one change of seats after the other, for a seat may have been given up and
-been given again between two of them. Of what a snapshot leaves out nobody can tell: that is *skipped*.
+been given again between two of them. What a snapshot leaves out is *skipped*: only since when each has had
+its seat is known then.
 
 A voter is a store. One that starts over under another id, for it may have forgotten something, votes by
 another id too, and is nobody until it is taken in as a learner. But not where all that can be lost is what

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, Final
 
 from basestore.cluster.outbox import Outbox, weight
+from basestore.coordinator.admission import check_timeout
 from basestore.coordinator.context import Context, refuse
 from basestore.errors import InvalidRequest, NoLeader, RequestFailed
 from basestore.instant import Instant
@@ -30,21 +31,22 @@ from basestore.protocol.membership import (
     TopologyChanged,
     TopologyTold,
 )
-from basestore.topology.changes import MOVES_SINCE, OF_MOVES, Change, RemoveMember, ReplaceMember
+from basestore.topology.changes import MOVES_SINCE, OF_MOVES, Change, RemoveMember, ReplaceMember, SetSetting
 from basestore.topology.entries import encode_entry, read_suggested
+from basestore.topology.own_settings import wrong_setting
 from basestore.topology.topology import Outcome, Topology
 
 ROWS_MAX: Final = 1000
 
 
 class TopologyRequests:
-    """Of one node. `handlers`: by the class of what is asked."""
+    """Of one node. `requests`: by the class of what a client asks."""
 
     def __init__(self, context: Context, membership: Membership) -> None:
         self._context, self._membership = context, membership
         self._told: Topology | None = None
         self._telling = b""
-        self.handlers: Mapping[type, Callable[[Outbox, Any, Instant], None]] = {
+        self.requests: Mapping[type, Callable[[Outbox, Any, Instant], None]] = {
             ReadTopology: self._refusing(self._read),
             ReadHistory: self._refusing(self._read_history),
             ChangeTopology: self._refusing(self._change),
@@ -55,11 +57,7 @@ class TopologyRequests:
     ) -> Callable[[Outbox, Any, Instant], None]:
         def call(outbox: Outbox, request: Any, now: Instant) -> None:
             try:
-                if not 0 < request.timeout_ms <= self._context.timeout_ms_max:
-                    raise InvalidRequest(
-                        f"a timeout of {request.timeout_ms} ms; it must lie between 1 ms and "
-                        f"{self._context.timeout_ms_max} ms: ask for less"
-                    )
+                check_timeout(self._context, request.timeout_ms)
                 begin(outbox, request, now)
             except (InvalidRequest, RequestFailed) as error:
                 refuse(self._context, outbox, request.id, error)
@@ -135,7 +133,10 @@ class TopologyRequests:
         self._membership.asking.change(entry, request.timeout_ms / 1e3, end, now, again=request.again)
 
     def _check(self, change: Change, now: Instant) -> None:
-        """InvalidRequest for what not all members can read yet, and for who is called dead, and is not."""
+        """InvalidRequest for what not all members can read yet, for who is called dead, and is not, and for a
+        setting of basestore's own that makes no sense."""
+        if isinstance(change, SetSetting) and (wrong := wrong_setting(*change)):
+            raise InvalidRequest(wrong)
         if isinstance(change, OF_MOVES) and (lacks := self._context.feature_level.lacks(MOVES_SINCE)):
             raise InvalidRequest(f"nothing can be moved yet: {lacks}")
         dead = isinstance(change, RemoveMember) or (isinstance(change, ReplaceMember) and change.dead)

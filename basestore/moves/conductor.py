@@ -12,17 +12,13 @@ What the leader knows stands in the log, or is told again: whoever leads next go
 entry is under way at a time; what it changes is in use here before the next is thought of.
 
 At once are moved, of all that are planned: first those of which a member is dead, then those of one that is
-drained, then the rest. The bounds are settings of the cluster (`basestore settings`), whole numbers:
-
-    moves.at_once            partitions, in the cluster
-    moves.at_once_to         to one member
-    moves.at_once_from       of one member, that it holds
+drained, then the rest. The bounds are settings of the cluster (`topology/own_settings.py`).
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from basestore.cluster.peers import Peers
 from basestore.consensus.raft import Raft
@@ -35,29 +31,12 @@ from basestore.repair.seats import Seats, Stage, unpacked
 from basestore.topology.balance import plan
 from basestore.topology.changes import Change, SetMember, SetPlan, SetSeats, Standing
 from basestore.topology.entries import UNNAMED, Suggestion, encode_entry
+from basestore.topology.own_settings import bounds
 from basestore.topology.topology import Topology
 
 LOOK_S: Final = 0.1
-BOUNDS: Final[Mapping[str, int]] = {"moves.at_once": 64, "moves.at_once_to": 16, "moves.at_once_from": 32}
 ROWS_MAX: Final = 256  # of one entry
 _GOING: Final = frozenset((Standing.DRAINING, Standing.DEAD))
-
-
-class Bounds(NamedTuple):
-    """How many partitions are moved at once: in the cluster, to a member, and of one."""
-
-    at_once: int
-    to: int
-    of: int
-
-
-def bounds(settings: Mapping[str, str]) -> Bounds:
-    """As the cluster's settings have them; what is no number above 0 counts for nothing."""
-    return Bounds(*(_number(settings.get(key, ""), usual) for key, usual in BOUNDS.items()))
-
-
-def _number(text: str, usual: int) -> int:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 and int(text) else usual
 
 
 class Conductor:
@@ -65,13 +44,15 @@ class Conductor:
 
     def __init__(
         self, group: MetadataGroup, peers: Peers, reports: MoveReports,
-        has_none: Callable[[int, Instant], bool],
+        has_none: Callable[[int, int, Instant], bool],
     ) -> None:  # fmt: skip
-        """`has_none(member, now)`: whether it is known to keep no only copy of a write."""
+        """`has_none(member, epoch, now)`: whether it is known to keep no only copy of a write, from when it
+        went by this epoch on."""
         self._group, self._peers, self._reports = group, peers, reports
         self._has_none = has_none
         self._due_s = 0.0
         self._proposed: tuple[Raft, int] | None = None  # the entry that is under way, and whose it is
+        self._idle: dict[int, int] = {}  # who could leave, by number, and by which epoch that was seen
         self._weighed = frozenset[int]()  # members that join, and were there when the last plan was made
 
     def tick(self, now: Instant) -> None:
@@ -98,13 +79,15 @@ class Conductor:
         joining = {each.number for each in topology.members if each.standing is Standing.JOINING}
         alive = self._peers.alive
         there = {peer.number for peer in self._peers.present if peer.number in joining and alive[peer.index]}
+        # What is planned or begun by this would otherwise be by what is no more: a cancel may be on its way.
+        latest = topology.epoch == raft.commit == raft.log.last
         if topology.unplanned or not there <= self._weighed:
-            if not topology.epoch == raft.commit == raft.log.last:  # it would be made by what is no more
+            if not latest:
                 return None
             self._weighed = frozenset(there)
             goals = plan(_without(topology, joining - there))
             return SetPlan(topology.epoch, [[at, *goal] for at, goal in sorted(goals.items())])
-        rows = self._steps(topology)
+        rows = (self._steps(topology) + (self._beginning(topology) if latest else []))[:ROWS_MAX]
         if rows:
             return SetSeats(rows)
         left = self._gone(raft, topology, now)
@@ -113,7 +96,7 @@ class Conductor:
     # --- steps -----------------------------------------------------------------------------------
 
     def _steps(self, topology: Topology) -> list[list[int]]:
-        """Rows of the partitions that go on, or begin."""
+        """Rows of the partitions that go on."""
         rows, dead = [], topology.dead
         for at, seats in enumerate(topology.seats):
             if seats.stage is not Stage.STILL:
@@ -121,7 +104,7 @@ class Conductor:
                 new = next_seats(seats, goal, self.reports(at, seats), self._linked(seats), dead)
                 if new is not None:
                     rows.append(new.row(at))
-        return [*rows, *self._beginning(topology)][:ROWS_MAX]
+        return rows
 
     def _beginning(self, topology: Topology) -> list[list[int]]:
         """Those that begin now, within the bounds."""
@@ -172,16 +155,18 @@ class Conductor:
         return awaited(seats, self.reports(partition, seats), self._linked(seats), topology.dead)
 
     def _gone(self, raft: Raft, topology: Topology, now: Instant) -> int | None:
-        """A member that is to leave, and holds nothing any more, nor votes."""
+        """A member that is to leave, and holds nothing any more, nor votes. Who is drained keeps no write for
+        others alone, and has taken none since it knows that it holds nothing (`Membership.leaving`)."""
         held = {number for seats in topology.seats for number in seats.both}
         held |= {number for goal in topology.plan.values() for number in goal}
-        voting = {voter.number for voter in raft.voters}
-        for member in topology.members:
-            if member.standing in _GOING and member.number not in held | voting:
-                index = self._peers.index_of.get(member.number)
-                dead = member.standing is Standing.DEAD
-                if dead or (index is not None and self._has_none(index, now)):
-                    return member.number
+        held |= {voter.number for voter in raft.voters}
+        idle = [e for e in topology.members if e.standing in _GOING and e.number not in held]
+        self._idle = {each.number: self._idle.get(each.number, topology.epoch) for each in idle}
+        for member in idle:
+            index = self._peers.index_of.get(member.number)
+            dead = member.standing is Standing.DEAD
+            if dead or (index is not None and self._has_none(index, self._idle[member.number], now)):
+                return member.number
         return None
 
 

@@ -8,8 +8,9 @@ from typing import Final
 
 from basestore.cluster.outbox import Outbox, weight
 from basestore.cluster.peers import Peers
+from basestore.coordinator.admission import check_timeout
 from basestore.coordinator.context import Context, refuse
-from basestore.errors import InvalidRequest, NoLeader, Overloaded
+from basestore.errors import InvalidRequest, NoLeader, Overloaded, RequestFailed
 from basestore.instant import Instant
 from basestore.membership.membership import Membership
 from basestore.moves.conductor import Conductor
@@ -19,6 +20,7 @@ from basestore.topology.topology import Topology
 
 WAITING_MAX: Final = 256
 UNKNOWN: Final = -1
+_MARGIN_S: Final = 0.1  # before a client gives up
 
 
 class Progress:
@@ -36,20 +38,21 @@ class Progress:
 
     def read(self, outbox: Outbox, request: ReadMoves, now: Instant) -> None:
         """A client's."""
+        try:
+            self._read(outbox, request, now)
+        except (InvalidRequest, RequestFailed) as error:
+            refuse(self._context, outbox, request.id, error)
+
+    def _read(self, outbox: Outbox, request: ReadMoves, now: Instant) -> None:
+        check_timeout(self._context, request.timeout_ms)
         topology, leader = self._membership.group.topology, self._membership.leader.member(now)
-        if not 0 < request.timeout_ms <= self._context.timeout_ms_max:
-            text = f"a timeout of {request.timeout_ms} ms; it must lie between 1 and"
-            text += f" {self._context.timeout_ms_max} ms: ask for less"
-            refuse(self._context, outbox, request.id, InvalidRequest(text))
-        elif topology is None:
-            absence = self._membership.leader.absence("nothing can be read", now)
-            refuse(self._context, outbox, request.id, NoLeader(absence))
-        elif leader is None or leader == self._peers.me:
+        if topology is None:
+            raise NoLeader(self._membership.leader.absence("nothing can be read", now))
+        if leader is None or leader == self._peers.me:
             told = self._told(request.id, topology, now, leads=leader is not None)
             outbox.put(told, weight(told))
         elif len(self._waiting) >= WAITING_MAX:
-            text = f"overloaded: {WAITING_MAX} questions wait for the leader; ask again later"
-            refuse(self._context, outbox, request.id, Overloaded(text))
+            raise Overloaded(f"overloaded: {WAITING_MAX} questions wait for the leader; ask again later")
         else:
             self._next += 1
             until_s = now.monotonic + request.timeout_ms / 1e3
@@ -115,6 +118,3 @@ class Progress:
         most = max(counts)
         fills = [rows[number].records for number in seats.new if number in rows and not rows[number].fit]
         return most, max([0, *(most - count for count in fills)])
-
-
-_MARGIN_S: Final = 0.1  # before a client gives up

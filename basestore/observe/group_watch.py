@@ -62,6 +62,7 @@ class GroupState(NamedTuple):
     silent: dict[str, int]
     untaken: tuple[str, ...]
     waits: str
+    stranded: dict[str, tuple[str, int]]
 
     def facts(self) -> dict[str, str]:
         """For `basestore status`, as names and values (`results/metadata.py` reads them)."""
@@ -83,6 +84,8 @@ class GroupState(NamedTuple):
             facts[f"metadata behind {name}"] = f"{behind.entries} {behind.since_ms}"
         for name, heard_ms in self.silent.items():
             facts[f"metadata silent {name}"] = str(heard_ms)
+        for name, (standing, partitions) in self.stranded.items():
+            facts[f"metadata stranded {name}"] = f"{standing} {partitions}"
         return facts
 
 
@@ -126,8 +129,16 @@ class GroupWatch:
             self._role(now), "" if number is None else self._name(number), leader.term(now), group.epoch,
             decided, since_ms, tuple(map(self._name, voters)),
             {name: _known(epochs.get(at)) for at, name in names.items()}, behind, self._unheard(now),
-            self._untaken(), self._waits(),
+            self._untaken(), self._waits(), self._stranded(),
         )  # fmt: skip
+
+    def _stranded(self) -> dict[str, tuple[str, int]]:
+        """Members that are to leave, and of how many partitions of theirs nothing is planned."""
+        topology = self._membership.group.topology
+        if topology is None or not (held := topology.stranded):
+            return {}
+        going = [each for each in topology.members if each.number in held]
+        return {each.name: (each.standing.value, held[each.number]) for each in going}
 
     def _role(self, now: Instant) -> str:
         raft = self._membership.group.raft
@@ -214,7 +225,7 @@ class GroupWatch:
             text = f"{self._name(number)} leads the metadata group, in term {leader.term(now)}"
             return [Line(text)] if is_new else []
         long = now.monotonic - self._opened.monotonic >= ELECTED_S
-        if self._lost or raft is None or not (self._leader or long):
+        if self._lost or raft is None or self._peers.left or not (self._leader or long):
             return []
         self._leader, self._lost = None, True
         reached = len(leader.reached(raft, now))

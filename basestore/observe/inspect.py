@@ -19,7 +19,7 @@ from basestore.coordinator.stamper import Stamper
 from basestore.handoff.hints import Hints
 from basestore.instant import Instant
 from basestore.metrics import Metrics
-from basestore.observe.status import reason, state
+from basestore.observe.status import RETIRED, reason, state
 from basestore.protocol.operator import (
     COUNTS,
     NEVER,
@@ -29,6 +29,7 @@ from basestore.protocol.operator import (
     PairRow,
     PartitionRow,
 )
+from basestore.protocol.replication import Rejected
 from basestore.repair.clock import HybridClock
 from basestore.repair.version import COUNTER_BITS
 from basestore.replica.group_commit import GroupCommit
@@ -130,6 +131,9 @@ def answer_inspect(
     message: Inspect, now: Instant,
 ) -> None:  # fmt: skip
     """What a member is told that asks for it; and what else it has asked to be done."""
+    if inspector.identity.retired:
+        outbox.put(Rejected(message.id, RETIRED, False))
+        return
     if message.within_ms >= 0:
         scheduler.hasten(inspector.held(message), message.within_ms, now, full=message.full)
     if message.accepted:

@@ -27,7 +27,7 @@ from basestore.replica.store_facts import LEVEL
 
 
 class NodeRequests:
-    """Of one node. `handlers`: by the class of what is asked."""
+    """Of one node. `requests`: by the class of what a client asks."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class NodeRequests:
     ) -> None:
         self._context, self._report, self._recovery = context, report, recovery
         self._hints, self._delivery, self._late_hints = hints, delivery, late_hints
-        self.handlers: Mapping[type, Callable[[Outbox, Any, Instant], None]] = {
+        self.requests: Mapping[type, Callable[[Outbox, Any, Instant], None]] = {
             Status: self._status,
             Counters: self._counters,
             HintsOf: self._hints_of,

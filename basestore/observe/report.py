@@ -28,6 +28,7 @@ from basestore.metrics import Metrics
 from basestore.observe import status
 from basestore.observe.gauges import Gauges, Lag, PeerGauges
 from basestore.observe.group_watch import GroupWatch
+from basestore.observe.record_size import RecordSize
 from basestore.replica.disk_space import DiskSpace
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
@@ -62,9 +63,11 @@ class Report:
     ticked: Instant
     membership: Membership
     group: GroupWatch = field(init=False)
+    record_size: RecordSize = field(init=False)
 
     def __post_init__(self) -> None:
         self.group = GroupWatch(self.membership, self.peers, self.opened)
+        self.record_size = RecordSize(self.group_commit, self.replica.summaries)
 
     def gauges(self) -> Gauges:
         """How the node stands now; the stable stamps as when it last ticked."""
@@ -82,6 +85,7 @@ class Report:
             self.hints, self.debts, self.losses, self.group_commit.trouble, self.stamper.trouble(self.ticked),
         )  # fmt: skip
         known["deferred bytes max"] = str(self.hints.deferred_bytes_max)
+        known["record bytes"] = str(self.record_size.mean(self.ticked) or "")
         lag, disk = self._lag().facts(), self.disk_space.facts()
         level = {"feature level": str(self.feature_level.level or "")}
         hot, door = self.clipping.facts(self.ticked), self.intake.figures().facts()

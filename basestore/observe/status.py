@@ -27,6 +27,8 @@ _WORD = (
     "--forgetful"
 )
 
+RETIRED = "it has left the cluster"  # what a member is told that does not know it yet
+
 
 def state(identity: StoreIdentity) -> str:
     """up, starting (not yet known to be whole), forgetful or left (the cluster, for good)."""
@@ -42,7 +44,7 @@ def reason(identity: StoreIdentity, peers: Peers, certificates: Certificates) ->
     if identity.counts:
         return ""
     if identity.retired:
-        return f"this node has left the cluster, and holds nothing that it needs. Stop it; {JOIN_ANEW}"
+        return _farewell(peers.dismissed_by)
     why = identity.reason or identity.waits_for
     seen = [peer for peer in peers.others if peer.introduced]
     up = sum(peer.whole for peer in seen)
@@ -53,6 +55,17 @@ def reason(identity: StoreIdentity, peers: Peers, certificates: Certificates) ->
         names = ", ".join(peer.name for peer in seen if peer.takeable)
         why += f"; where too few others are up it waits for what an operator says of {names}"
     return why
+
+
+def _farewell(by: str) -> str:
+    """What to tell an operator once the node's member has left. `by`: who says so, where its log does not."""
+    left = (
+        f"{by} says that this node has left the cluster meanwhile" if by else "this node has left the cluster"
+    )
+    return (
+        f"{left}: it serves nothing, and its store holds nothing that the cluster needs. Stop it, and "
+        f"{JOIN_ANEW}"
+    )
 
 
 def facts(

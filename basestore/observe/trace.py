@@ -7,7 +7,7 @@ even noted.
 from basestore.cluster.outbox import Outbox, weight
 from basestore.instant import Instant
 from basestore.observe.inspect import Inspector
-from basestore.observe.status import state
+from basestore.observe.status import RETIRED, state
 from basestore.protocol.operator import (
     DAMAGED,
     DEFERRED,
@@ -37,7 +37,7 @@ def trace(message: Trace, here: Inspector) -> Traced:
     told = [TracedHint(peers.number_of[member], _sort_of(hint), hint.record.head) for member, hint in kept]
     partition, stable = row_partition(message.row), 0
     reach: list[Reach] = []
-    if partition in certificates.replicas:
+    if partition in certificates.compared:
         stable = replica.summaries.of[partition].shown
         known = certificates.reach(partition)
         reach = [Reach(peers.number_of[member], proof, claim) for member, proof, claim in known]
@@ -66,7 +66,9 @@ def _record(replica: Replica, row: bytes) -> bytes | None:
 def answer_trace(inspector: Inspector, member: int, outbox: Outbox, message: Trace, now: Instant) -> None:
     """What a member is told that asks for it."""
     group_commit = inspector.group_commit
-    if group_commit.full:  # the answer would wait behind what is not stored, or not durable
+    if inspector.identity.retired:
+        outbox.put(Rejected(message.id, RETIRED, False))
+    elif group_commit.full:  # the answer would wait behind what is not stored, or not durable
         outbox.put(Rejected(message.id, group_commit.refusal, True))
     else:
         answer = trace(message, inspector)

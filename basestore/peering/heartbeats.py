@@ -35,7 +35,7 @@ class Heartbeats:
         self._identity, self._peers, self._clock = identity, peers, clock
         self._birth, self._closed_stamps, self._feature_level = birth, closed_stamps, feature_level
         self._group_commit = group_commit
-        self.only_copies: Callable[[], list[int]] = list  # partitions and stamps in turn, as in Ping
+        self.alone: Callable[[], list[int]] = list  # what is kept as the only copies, as in Ping
         self.brownout = 0
         self.membership: Membership
 
@@ -44,7 +44,7 @@ class Heartbeats:
         commit, peers = self._group_commit, self._peers
         return Ping(
             int(now.monotonic * 1e6), now.wall_ms, self._identity.counts, commit.generation,
-            commit.durable_sequence, self.only_copies(), peers.disk_behind[peers.me], self._clock.ahead_ms,
+            commit.durable_sequence, self.alone(), peers.disk_behind[peers.me], self._clock.ahead_ms,
             *self._birth.told, *self._feature_level.told, self.brownout,
             *self.membership.leader.told(now), self.membership.forgetting.purged,
         )  # fmt: skip

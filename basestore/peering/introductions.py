@@ -60,6 +60,12 @@ class Introductions:
         else:
             self._identity.forget(peer.name)
 
+    def dismiss(self, member: int, now: Instant) -> None:
+        """This member, which has proven to hold the cluster's key, says that this node has left the cluster:
+        it was removed while it was down, and its own log does not know yet. It links nobody from now on, and
+        serves nothing. That is kept nowhere: started again, it is told again."""
+        self._peers.dismiss(member, now)
+
     def _fresh_store(self) -> bytes:
         """A further store id for this open of the store, should it have to start over."""
         self._stores += 1

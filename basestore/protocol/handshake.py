@@ -294,9 +294,10 @@ class Differs(NamedTuple):
 
 @message(5, unchecked=ANYTHING)
 class Goodbye(NamedTuple):
-    """This node is about to end, and why. What was asked before is answered, as far as that takes little
-    time; what is asked later is refused. A client asks another node from now on, and closes the connection
-    when it has its answers; a member counts this node as gone, and hears it out."""
+    """This node is about to end, and why; or, to clients, it has left the cluster. What was asked before is
+    answered, as far as that takes little time; what is asked later is refused. A client asks another node
+    from now on, and closes the connection when it has its answers; a member counts this node as gone, and
+    hears it out."""
 
     reason: str
 

@@ -16,8 +16,9 @@ class Ping(NamedTuple):
     """A heartbeat: the sender's clocks, whether its store answers, its durable sequence, and whether its disk
     does not keep up.
     `only_copies`: partitions of which it keeps hints that are the only copy of a write, and the least
-    stamp of these, in turn. `ahead_ms`: from where its stamps go on, however far that is ahead of its
-    clock, for an operator says that this is right; 0 without such a word. `birth`: of the cluster's stores,
+    stamp of these, in turn; the greatest there is, where all of them come too late. `ahead_ms`: from where
+    its stamps go on, however far that is ahead of its clock, for an operator says that this is right; 0
+    without such a word. `birth`: of the cluster's stores,
     if it knows it (`anti_entropy/birth.py`); `proposed`: what it has proposed for that, durably. `wire`: the
     highest version that it speaks, and the `level` that it knows of (`cluster/feature_level.py`); 0: none.
     `brownout`: how much it leaves out, for it has too much to do (`intake/brownout.py`). `leader`: the number

@@ -206,9 +206,9 @@ class TopologyChanged(NamedTuple):
 
 
 class MoveRow(NamedTuple):
-    """What a member says of a partition whose seats are being changed, under the epoch `since` which they are
-    these. `fit`: it holds all that it must; `met`: the members with whom it has proven to hold the same, of
-    those that have held it until now, two bytes each; `records`: so many it holds."""
+    """What a member says of a partition whose seats are being changed. `since`: the epoch that has changed
+    them last, by which it goes; `fit`: it holds all that it must; `met`: the members with whom it has proven
+    to hold the same, of those that have held it until now, two bytes each; `records`: so many it holds."""
 
     partition: int
     since: int

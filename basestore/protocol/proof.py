@@ -25,7 +25,7 @@ who shows that it knows the digest of the key, which is told in none but another
 
 import hashlib
 import json
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from hmac import compare_digest
 from typing import Final, NamedTuple
@@ -48,10 +48,11 @@ CHARACTERS_SHOWN = 300  # of what somebody else says, in a log
 DIFFERENCES_SHOWN = 10
 KEYLESS = "it has not proven that it holds this cluster's key"
 ADVICE = "it is of another cluster, or another [cluster] key, id or partitions stands in one of the files"
-JOIN_ANEW: Final = "to come back, have it added to the cluster anew, and start it under an empty directory"
-_HAS_LEFT: Final = (
-    f"has left the cluster, and its store holds nothing that the cluster needs: stop it; {JOIN_ANEW}"
+JOIN_ANEW: Final = (
+    "remove its file and its directory; to come back it joins anew, under another number (basestore join)"
 )
+LEFT: Final = "has left the cluster"  # part of the protocol: who is refused so goes by it
+_HAS_LEFT: Final = f"{LEFT}, and its store holds nothing that the cluster needs: stop it, and {JOIN_ANEW}"
 NUMBER_SINCE: Final = 11  # version from which on who connects says of which number it is
 FOR_LIFE_SINCE: Final = 10  # version from which a proof is of what never changes, too
 BY_LOG: Final = bytes(DIGEST_BYTES)  # in place of a digest: see the log
@@ -63,10 +64,10 @@ _DIALS, _ACCEPTS = b"dials", b"accepts"
 class Facts:
     """What one side knows of itself and its cluster. `welcome`: what it says to whom it lets in;
     `configuration`: the canonical text, of which `digest` is the digest; `diallers`: the names of the
-    members that open the connection to this one; `formers`: of those that have left the cluster; `address`:
-    where it can be reached; `proof_key`: of which no message says anything; `level`: the cluster's feature
-    level, below which members speak no more; `partitions`: how many, for life; `logged`: what the cluster is
-    stands in a log that it follows, so the rest of configurations need not agree."""
+    members that open the connection to this one; `formers`: the members that have left the cluster, by
+    number; `address`: where it can be reached; `proof_key`: of which no message says anything; `level`: the
+    cluster's feature level, below which members speak no more; `partitions`: how many, for life; `logged`:
+    what the cluster is stands in a log that it follows, so the rest of configurations need not agree."""
 
     versions: Versions
     welcome: Welcome
@@ -78,7 +79,7 @@ class Facts:
     level: int = 0
     partitions: int = 0
     logged: bool = False
-    formers: Set[str] = frozenset()
+    formers: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -169,15 +170,15 @@ def answer_proof(
         return Answer(
             Refused(reason, own.configuration), name, refusal=_told(name, reason), peer=True, differs=True
         )
-    address = ""
+    address, number = "", int.from_bytes(heard.digest[-2:]) - 1 if by_log else -1  # -1: it says none
     if name == own.name:
         reason = f"this is {name} itself; if two nodes run as {name}, stop one"
+    elif own.formers.get(number) == name:
+        reason = f"{name} {_HAS_LEFT}"
     elif name not in own.welcome.names.values():
-        reason = f"{name} {_HAS_LEFT}" if name in own.formers else f"'{shown(name)}' is not a member"
-    elif by_log and (number := int.from_bytes(heard.digest[-2:]) - 1) not in (
-        -1,
-        number_in(own.welcome, name),
-    ):
+        left = number < 0 and name in own.formers.values()
+        reason = f"{name} {_HAS_LEFT}" if left else f"'{shown(name)}' is not a member"
+    elif number not in (-1, number_in(own.welcome, name)):
         reason = _other_number(name, number, own)
     else:
         reason = hindered(name, heard.address)
@@ -199,7 +200,8 @@ def _other_number(name: str, number: int, own: Facts) -> str:
     """Why who has this name is not who is known by it here."""
     return (
         f"it says that it is {name}, number {number}, and number {number_in(own.welcome, name)} has that "
-        f"name in the cluster. If number {number} has left, stop it; {JOIN_ANEW}. Otherwise correct its file"
+        f"name in the cluster. If number {number} has left, stop it, and {JOIN_ANEW}. Otherwise correct its "
+        f"file"
     )
 
 
@@ -276,6 +278,11 @@ def judge(heard: object, agreed: int, own: Facts, peer: str) -> tuple[Differs | 
             return None, f"{peer} says that it {_HAS_LEFT}"
         return None, "" if number == number_in(own.welcome, peer) else _other_number(peer, number, own)
     return None, f"{peer} does not answer a proof with a welcome"
+
+
+def dismisses(heard: object, own: Facts) -> bool:
+    """Whether who has proven itself, and is not let in with a proof, answers that this node has left."""
+    return isinstance(heard, Refused) and heard.reason.startswith(f"{own.name} {LEFT}")
 
 
 # --- what differs ----------------------------------------------------------------------------------

@@ -144,6 +144,9 @@ class Summaries:
             self._due_noted[partition] = self._group_commit.sequence
             if due < self._first_due.get(partition, 0):
                 self._first_due[partition] = due
+            if due <= self.of[partition].purged:  # as where a store doubts what it had, and takes it anew
+                self.of[partition].purged = due - 1
+                self.touch(partition)
 
     def touch(self, partition: int) -> None:
         """A summary's stamps have changed: write it with this step's batch. It is staged at once, so that

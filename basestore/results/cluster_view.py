@@ -27,6 +27,7 @@ from basestore.protocol.limits import ProtocolError
 from basestore.protocol.operator import NEVER, PAGE_PARTITIONS, Inspected, Survey, Surveyed
 from basestore.repair.version import COUNTER_BITS
 from basestore.results.answers import SENSELESS, error_of, senseless
+from basestore.results.receipts import Writes
 
 SURVEY_MS = 2000  # in which members have to answer one page
 PAUSE_S = 0.25
@@ -271,20 +272,16 @@ class ClusterView:
         name = self.members[row.number]
         return Cause("lost", (name,), loss_text(name, row), wall_ms_of(row.upto))
 
-    def may_lack(self, partition: int, stamp: int, known_at: int) -> list[Cause]:
-        """Why a write of this stamp that so many replicas were known to hold may be gone, be it accepted,
-        or be it that the stores are newer; none where it is not."""
-        missing = len(self.replicas(partition)) - known_at
+    def may_lack(self, partition: int, writes: Writes) -> list[Cause]:
+        """Why one of these may be gone, be it accepted, or be it that the stores are newer; none where none
+        is."""
         newer = [
             Cause("lost", (name,), f"writes are lost: the store of {name} is newer", wall_ms_of(birth))
             for name, view in self.nodes.items()
-            if (birth := view.said.birth) >= stamp
+            if (birth := view.said.birth) >= writes.stamp
         ]
-        return newer + [
-            self._lost(row)
-            for row in self.losses(partition, accepted=True)
-            if row.upto >= stamp and (row.open or row.sources <= missing)
-        ]
+        rows, there = self.losses(partition, accepted=True), len(self.replicas(partition))
+        return newer + [self._lost(row) for row in rows if writes.may_be_in(row, there)]
 
     def in_doubt(self, partitions: Container[int]) -> list[tuple[int | None, Cause]]:
         """Replicas of these that may have lost something, and do not know yet what."""

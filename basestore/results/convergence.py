@@ -287,7 +287,7 @@ class Proving(Following[Convergence]):
         cluster_view, receipt = self.cluster_view, self._receipt
         if receipt is None:
             return cluster_view.lost(partition) + cluster_view.kept(partition, self._stamp)
-        if cluster_view.may_lack(partition, self._stamp, receipt.known_at):
+        if cluster_view.may_lack(partition, receipt.rests_on(self._stamp)):
             return cluster_view.lost(partition) or [Cause("lost", (), GONE)]
         if receipt.applied:
             return []

@@ -12,12 +12,13 @@ Pure; the client's time is an argument.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from basestore.errors import ReadTimeout
 from basestore.protocol.anti_entropy import LossRow
 from basestore.protocol.operator import NEVER, PAGE_PARTITIONS, Survey
 from basestore.results.cluster_view import SURVEY_MS, Cause, Following, Obstacle, Scope, gathered, wall_ms_of
+from basestore.results.receipts import Writes
 
 ACCEPT_S = 30.0
 MISSING_S = 30.0
@@ -125,14 +126,6 @@ class Accepting(Following[AcceptedLoss]):
         return causes
 
 
-class Writes(NamedTuple):
-    """Some writes to one partition: the least of their stamps, and at how many replicas each was known to be,
-    at least."""
-
-    stamp: int
-    known_at: int
-
-
 class Missing(Following[tuple[Obstacle, ...]]):
     """Asks whether any of these writes, by partition, may be gone with a disk, and why. A replica that is not
     up does not know yet: it is waited for, and if that takes too long it is named. Of a partition all of
@@ -172,6 +165,6 @@ class Missing(Following[tuple[Obstacle, ...]]):
         lacking = [
             (partition, cause)
             for partition, writes in written.items()
-            for cause in view.may_lack(partition, *writes)
+            for cause in view.may_lack(partition, writes)
         ]
         return gathered(lacking + doubts)

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, Self
 
 PREFIX: Final = "metadata "  # of the facts
 _OF, _BEHIND, _SILENT = f"{PREFIX}of ", f"{PREFIX}behind ", f"{PREFIX}silent "
+_STRANDED = f"{PREFIX}stranded "
 
 
 class Behind(NamedTuple):
@@ -18,6 +19,14 @@ class Behind(NamedTuple):
 
     entries: int
     since_ms: int
+
+
+class Stranded(NamedTuple):
+    """A member that is to leave, `standing` draining or dead, and holds so many partitions for which nothing
+    is planned, since that was cancelled."""
+
+    standing: str
+    partitions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,7 @@ class Metadata:
     epochs    in use on each member, None where that is not known; `behind`: who uses an earlier one
     silent    voters that this node, the leader, does not hear, and when it did last
     untaken   members whose former store is a voter, and not yet the one that they run on
+    stranded  members that are to leave, and for some of whose partitions nothing is planned
     """
 
     role: str
@@ -45,6 +55,7 @@ class Metadata:
     silent: dict[str, int]
     untaken: tuple[str, ...]
     waits: str
+    stranded: dict[str, Stranded]
 
     @classmethod
     def of(cls, facts: Mapping[str, str]) -> Self | None:
@@ -73,11 +84,18 @@ class Metadata:
             {name: int(text) for name, text in _told(facts, _SILENT).items()},
             tuple(facts.get(f"{PREFIX}untaken", "").split()),
             facts.get(f"{PREFIX}waits", ""),
+            {
+                name: Stranded(standing, int(count))
+                for name, text in _told(facts, _STRANDED).items()
+                for standing, count in (text.split(" "),)
+            },
         )
 
     def as_json(self) -> dict[str, Any]:
         told = {name: each._asdict() for name, each in self.behind.items()}
-        return asdict(self) | {"voters": list(self.voters), "behind": told, "untaken": list(self.untaken)}
+        stranded = {name: each._asdict() for name, each in self.stranded.items()}
+        lists = {"voters": list(self.voters), "untaken": list(self.untaken)}
+        return asdict(self) | lists | {"behind": told, "stranded": stranded}
 
 
 def _told(facts: Mapping[str, str], prefix: str) -> dict[str, str]:

@@ -4,16 +4,21 @@ what a change would move, before it is asked for.
 Owns what these look like to a caller. What a move is `topology` says, which is loaded when it is used. Pure.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from basestore.errors import InvalidRequest
+from basestore.errors import BasestoreError, InvalidRequest
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Names
 from basestore.protocol.membership import MoveState, MovesTold, ReadMoves, TopologyTold
+from basestore.protocol.operator import NEVER, Survey
 from basestore.repair.seats import Stage, unpacked
 from basestore.results.answers import SENSELESS, error_of, senseless
+from basestore.results.cluster_view import SURVEY_MS, Following, Scope
+from basestore.results.nodes import NodeState
 
 if TYPE_CHECKING:
     from basestore.topology.changes import Change
@@ -68,33 +73,146 @@ class ClusterMoves:
 
 @dataclass(frozen=True, slots=True)
 class PlannedMove:
-    """A partition that others are to hold."""
+    """A partition that others are to hold. `records`: about so many it has; None where that is not known."""
 
     partition: int
     replicas: tuple[str, ...]
     to: tuple[str, ...]
+    records: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Replicas that go from one member to another. `source`: who gives them up, or None, where there is to be
+    one more; `to`: who is given them, or None, where there is to be one less. `records` and `bytes`: about so
+    many are copied; None where that is not known."""
+
+    source: str | None
+    to: str | None
+    partitions: int
+    records: int | None
+    bytes: int | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "from": self.source,
+            "to": self.to,
+            "partitions": self.partitions,
+            "records": self.records,
+            "bytes": self.bytes,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a change would move, at an epoch. `seats`: replicas that come to a member that has none of that
     partition; `held`: of each member, how many partitions it holds, and is to hold; `remark`: what an
-    operator should know of it, empty if nothing."""
+    operator should know of it, empty if nothing. `record_bytes`: of a record, on average; None where that is
+    not known."""
 
     epoch: int
     moves: tuple[PlannedMove, ...]
     seats: int
     held: dict[str, tuple[int, int]]
     remark: str
+    record_bytes: int | None = None
+
+    @property
+    def flows(self) -> tuple[Flow, ...]:
+        """From whom to whom."""
+        carried: dict[tuple[str | None, str | None], list[int | None]] = {}
+        for move in self.moves:
+            goes = [name for name in move.replicas if name not in move.to]
+            comes = [name for name in move.to if name not in move.replicas]
+            for pair in zip_longest(goes, comes):
+                carried.setdefault(pair, []).append(move.records if pair[1] is not None else 0)
+        return tuple(
+            Flow(*pair, len(records), _sum(records), self._bytes(_sum(records)))
+            for pair, records in sorted(carried.items(), key=lambda item: tuple(map(str, item[0])))
+        )
+
+    @property
+    def records(self) -> int | None:
+        """About so many are copied, in all; None where that is not known of one of the partitions."""
+        return _sum([flow.records for flow in self.flows])
+
+    @property
+    def bytes(self) -> int | None:
+        """The same in bytes."""
+        return self._bytes(self.records)
+
+    def _bytes(self, records: int | None) -> int | None:
+        if not records:
+            return records
+        return None if self.record_bytes is None else records * self.record_bytes
+
+    def weighed(self, records: Mapping[int, int], states: Iterable[NodeState]) -> "Plan":
+        """With what nodes know of what they hold: records by partition, and how large those are."""
+        moves = tuple(replace(move, records=records.get(move.partition)) for move in self.moves)
+        sizes = [(int(size), state.records or 0) for state in states if (size := _size(state))]
+        held = sum(count for _, count in sizes)
+        mean = round(sum(size * count for size, count in sizes) / held) if held else None
+        return replace(self, moves=moves, record_bytes=mean)
 
     def as_json(self) -> dict[str, Any]:
         return {
             "epoch": self.epoch,
             "seats": self.seats,
+            "records": self.records,
+            "bytes": self.bytes,
+            "flows": [flow.as_json() for flow in self.flows],
             "moves": [asdict(move) for move in self.moves],
             "held": {name: {"now": now, "then": then} for name, (now, then) in self.held.items()},
             "remark": self.remark,
         }
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    """None where one of them is not known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _size(state: NodeState) -> str:
+    """Of its records, on average, in bytes, as a node says it; empty where it does not."""
+    size = state.facts.get("record bytes", "")
+    return size if size.isascii() and size.isdecimal() else ""
+
+
+class Counting(Following[dict[int, int]]):
+    """How many records each partition has, by what its replicas say: one round of questions, and whatever is
+    known by its end. A replica that is being filled has fewer."""
+
+    @classmethod
+    def until(cls, deadline_s: float, now_s: float) -> Self:
+        """Of all partitions; half of the time that is left at most."""
+        return cls(Scope("default", b"", -1), (deadline_s - now_s) / 2, now_s)
+
+    def request(self, request: int) -> Survey:
+        """The next request."""
+        bucket, key, partition = self._scope
+        first = self.cluster_view.first
+        return Survey(request, bucket, key, partition, first, NEVER, False, [], SURVEY_MS)
+
+    def miss(self, error: BasestoreError) -> None:
+        """None came: what is not known by now will not be."""
+        self._deadline = -math.inf
+
+    def result(self, now_s: float) -> dict[int, int] | None:
+        """By partition."""
+        view = self.cluster_view
+        if now_s < self._deadline and not (view.heard and not view.first):
+            return None
+        records: dict[int, int] = {}
+        for node in view.nodes.values():
+            for partition, holding in node.holdings.items():
+                records[partition] = max(records.get(partition, 0), holding.records)
+        return records
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Partitions that were heard of, and all."""
+        return len(self.cluster_view.partitions), self.cluster_view.total
 
 
 def read_moves(timeout_ms: int) -> Callable[[int], ReadMoves]:

@@ -7,10 +7,11 @@ answer is not guessed.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, make_dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from basestore.consistency import Level, Outcome, ReplicaState
 from basestore.errors import BasestoreError
+from basestore.protocol.anti_entropy import LossRow
 from basestore.protocol.client import (
     FINAL,
     LOSSY,
@@ -42,6 +43,25 @@ _STATES = {state.value: state for state in ReplicaState}
 
 def _text(version: Version | None) -> str | None:
     return None if version is None else str(version)
+
+
+class Writes(NamedTuple):
+    """Some writes to one partition: the least of their stamps, and at how many replicas each was known to be,
+    at least; of so many at most, 0 where that is not known. `by_quorum`: a quorum has acknowledged each."""
+
+    stamp: int
+    known_at: int
+    replicas: int = 0
+    by_quorum: bool = False
+
+    def may_be_in(self, row: LossRow, replicas: int) -> bool:
+        """Whether one of them may be gone with this loss, accepted or not, of a partition that has so many
+        replicas now. There may have been more when it was written."""
+        if row.upto < self.stamp:
+            return False
+        spared = self.by_quorum and row.sources >= row.needed
+        met = spared or row.sources > max(replicas, self.replicas) - self.known_at
+        return row.open or not met
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +122,11 @@ class Receipt:
         if not self:
             return self.required if self.version is None else 1
         return sum(state is ReplicaState.APPLIED for state in self.replicas.values())
+
+    def rests_on(self, stamp: int) -> Writes:
+        """On how many stores this write rests, of this stamp, or what beat it."""
+        by_quorum = self.level >= Level.QUORUM and (bool(self) or self.version is None)
+        return Writes(stamp, self.known_at, len(self.replicas), by_quorum)
 
     def as_json(self) -> dict[str, Any]:
         """As `basestore set -o json` prints it."""

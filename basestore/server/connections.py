@@ -26,7 +26,8 @@ import logging
 import math
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 
 import trio
 
@@ -44,14 +45,13 @@ from basestore.protocol.handshake import Goodbye
 from basestore.protocol.limits import ProtocolError, UnknownKind
 from basestore.protocol.proof import Answer, refused, shown
 from basestore.server.clock import instant
-from basestore.server.handshakes import HANDSHAKE_S_MAX, Handshakes, NotMet
+from basestore.server.handshakes import HANDSHAKE_S_MAX, Dismissed, Handshakes, NotMet
 from basestore.server.link import Link, Signal
 from basestore.server.listening import EXHAUSTED
 from basestore.server.poller import Poller
 from basestore.server.slots import IDLE_S_MIN, Client, Slots, slots_for
 
-BACKOFF_S_MIN = 0.05
-BACKOFF_S_MAX = 2.0
+BACKOFF_S_MIN, BACKOFF_S_MAX = 0.05, 2.0
 ASK_S = 4.0
 STALL_S_MAX = 30.0
 GOODBYE_S_MAX = 1.5
@@ -79,11 +79,9 @@ class Connections:
             lambda: (node.feature_level.level, node.membership.group.topology),
         )  # fmt: skip
         self._goodbye: Goodbye | None = None
-        self._told_s = 0.0
-        self._parted = trio.Event()
+        self._told_s, self._parted = 0.0, trio.Event()
         self._parted_s: dict[int, float] = {}  # when a member's link ended
-        self._complaints = Complaints()
-        self._come = Signal()
+        self._complaints, self._come = Complaints(), Signal()
         node.peers.watch(come=lambda peer: self._come.set())
 
     def _opens(self, peer: Peer) -> bool:
@@ -236,8 +234,8 @@ class Connections:
         link to it that stands is worth more than whoever comes as it from elsewhere; and so is the place
         where it was linked a moment ago, if this node is to go there."""
         index = self._node.peers.named[name].index
-        if self._node.peers.left:
-            return f"{self._node.name} has left the cluster"
+        if not self._node.peers.wanted(index):  # one of the two, since it has said hello perhaps
+            return f"{name if self._node.peers.all[index].gone else self._node.name} has left the cluster"
         known = self.address(self._node.peers.number_of[index])
         twice = f"if two nodes run as {name}, stop one"
         link = self._peer_links.get(index)
@@ -257,13 +255,12 @@ class Connections:
         while self._node.peers.wanted(index):
             try:
                 async with self._handshakes.met(self._node.peers.all[index]) as link:
-                    # Only now: a member that lets itself be dialled and then refuses is not dialled at
-                    # full speed.
+                    # Only now: who lets itself be dialled and then refuses is not dialled at full speed.
                     backoff_s = BACKOFF_S_MIN
                     await self._serve_peer(link, index)
             except (OSError, ProtocolError, trio.TooSlowError) as error:
                 if isinstance(error, ProtocolError):
-                    self.complain(logging.WARNING, str(error), _kind_of(error))
+                    self._refused_by(index, error)
                 elif isinstance(error, OSError) and error.errno in EXHAUSTED:
                     self.exhausted(error)
             # Shortened by chance, so that nodes which lost the same peer do not all come back at once.
@@ -280,13 +277,19 @@ class Connections:
             away = 0 if index in self._peer_links else away + 1
             if away < 2 or not self._node.peers.wanted(index):  # it may be about to
                 continue
-            try:
-                async with self._handshakes.met(self._node.peers.all[index]):
-                    pass
-            except ProtocolError as error:
-                self.complain(logging.WARNING, str(error), _kind_of(error))
-            except (OSError, trio.TooSlowError):
-                pass
+            with suppress(OSError, trio.TooSlowError):
+                try:
+                    async with self._handshakes.met(self._node.peers.all[index]):
+                        pass
+                except ProtocolError as error:
+                    self._refused_by(index, error)
+
+    def _refused_by(self, index: int, error: ProtocolError) -> None:
+        """A member, or who is in its place, does not let this node in."""
+        self.complain(logging.WARNING, str(error), error.kind if isinstance(error, NotMet) else "")
+        if isinstance(error, Dismissed):
+            self._node.introductions.dismiss(index, instant())
+            self._wake()
 
     def complain(self, level: int, text: str, kind: str = "") -> None:
         """Log it, but not the same over and over: who was refused will try again."""
@@ -309,6 +312,7 @@ class Connections:
             outbox.put(self._goodbye)
 
         unheard, named = link.decoder.unheard, set[int]()
+        link.count = partial(self._node.metrics.count, "member_bytes_sent")
 
         def hear(messages: list[Message]) -> list[Message]:
             _check(self._node.receive(index, outbox, messages, instant()))
@@ -389,10 +393,6 @@ def _refuse(outbox: Outbox, frames: list[Sealed]) -> None:
     for frame in frames:
         for request in range(frame.first, frame.first + frame.asks):
             outbox.put(failure(request, Overloaded(STOPPING)))
-
-
-def _kind_of(error: ProtocolError) -> str:
-    return error.kind if isinstance(error, NotMet) else ""
 
 
 def _check(unexpected: Message | None) -> None:

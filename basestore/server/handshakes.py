@@ -38,6 +38,7 @@ from basestore.protocol.proof import (
     answer,
     answer_proof,
     difference,
+    dismisses,
     hello,
     judge,
     number_in,
@@ -49,6 +50,7 @@ from basestore.topology.buckets import Buckets
 from basestore.topology.topology import Topology
 
 HANDSHAKE_S_MAX = 5.0
+_ANYBODY = "who joins"  # no member has a name with a space
 Complain = Callable[[int, str], None]
 
 
@@ -60,6 +62,10 @@ class NotMet(ProtocolError):
         super().__init__(text)
         self.kind = kind
         self.peer = peer
+
+
+class Dismissed(NotMet):
+    """A member that has proven to hold the cluster's key says that this node has left the cluster."""
 
 
 class Handshakes:
@@ -107,12 +113,11 @@ class Handshakes:
         if topology is not None:
             rows = rows_of_buckets(Buckets({}, topology=topology).rows())
             members = [MemberRow(each.number, each.name, each.address) for each in topology.present]
-            if self._number > topology.members[-1].number:  # it has yet to come, by entries that follow
-                members += [each for each in self._facts.welcome.members if each.number >= self._number]
+            last = topology.members[-1].number  # who has a later one has yet to come, by entries that follow
+            members += [each for each in self._facts.welcome.members if each.number > last]
             welcome = self._facts.welcome._replace(members=members, buckets=rows)
             diallers = frozenset(each.name for each in members if each.number < self._number)
-            formers = frozenset(topology.formers.values())
-            self._facts = replace(self._facts, welcome=welcome, diallers=diallers, formers=formers)
+            self._facts = replace(self._facts, welcome=welcome, diallers=diallers, formers=topology.formers)
             self._addresses.adopt({each.number: each.address for each in members})
 
     async def admit(self, link: Link) -> str:
@@ -144,7 +149,7 @@ class Handshakes:
 
     async def introduce(self, link: Link, peer: str) -> None:
         """Say hello to a member, and prove to it who this is as it does; ProtocolError when it refuses, or is
-        another."""
+        another; Dismissed when it has proven itself, and says that this node has left."""
         own = self._own
         said = hello(own, secrets.token_bytes(NONCE_BYTES))
         await link.send(said)
@@ -167,7 +172,7 @@ class Handshakes:
         if last_word is not None:
             await link.send(last_word)
         if complaint:
-            raise NotMet(complaint)
+            raise (Dismissed if dismisses(welcome, own) else NotMet)(complaint)
         if isinstance(welcome, Welcome):  # it is, if there is no complaint
             link.speak(welcome.version)
             for member in welcome.members:
@@ -194,9 +199,11 @@ class Handshakes:
                 self.addresses.missed(number)
 
     def _members(self, welcome: Welcome) -> list[MemberRow]:
-        """The members, where they are to be found, as far as this node knows."""
-        known = self.addresses.known
-        return [member._replace(address=known(member.number)) for member in welcome.members]
+        """The members, where they are to be found, as far as this node knows, less those that have left while
+        that was made."""
+        addresses = self.addresses
+        there = [member for member in welcome.members if member.number in addresses]
+        return [member._replace(address=addresses.known(member.number)) for member in there]
 
     def _tell(self, peer: str, address: str) -> None:
         """A member that has proven itself says where it can be reached."""
@@ -211,6 +218,23 @@ class Handshakes:
             text = f"{peer} tells an address that is none: {shown(str(error))}. Correct its file"
             known = self.addresses.known(number)
             self._complain(logging.WARNING, f"{text}; meanwhile it is looked for at {known}")
+
+
+async def meet(address: str, config: NodeConfig) -> None:
+    """Have whoever is there prove that it holds the key of this cluster, and part. NotMet if it does not;
+    OSError, ProtocolError, TooSlowError."""
+    link, own = await dial(address), facts_of(config)
+    try:
+        with trio.fail_after(HANDSHAKE_S_MAX):
+            said = hello(own, secrets.token_bytes(NONCE_BYTES))._replace(sender=_ANYBODY)
+            await link.send(said)
+            heard = await link.receive_one()
+    finally:
+        link.close()
+    peer = heard.sender if isinstance(heard, Challenge) else address
+    _, complaint = prove(heard, said, own, peer)
+    if complaint:
+        raise NotMet(complaint)
 
 
 def facts_of(config: NodeConfig) -> Facts:

@@ -60,7 +60,8 @@ class Link:
     """One connection. `sending_since`: when the frame under way began to wait for the socket, or None;
     `partial_since`: since when one that comes in has not ended, though all that lay there was read;
     `put_off`: something lies there now, and is read in a later turn. `host`: the address that it comes from;
-    `version`: of the protocol, as the handshake has settled.
+    `version`: of the protocol, as the handshake has settled; `count`: is told the bytes of each frame from an
+    outbox, if anybody wants to know.
 
     It takes the socket out of Trio's stream and writes to it bare and non-blocking: the node's step ends in
     a plain call, so that frames can leave at the end of the same turn. A stream's `send_all` would need a
@@ -88,6 +89,7 @@ class Link:
         self._paused = False
         self._sealed = False
         self._message_bytes: float = MESSAGE_BYTES_EXPECTED
+        self.count: Callable[[int], None] | None = None
 
     async def send(self, message: Message) -> None:
         """Send a frame of one message, in a handshake; ConnectionError when the other side is gone."""
@@ -104,6 +106,8 @@ class Link:
             count = requests_in(messages)
             mean_bytes = (waiting_bytes - outbox.bytes) / count
             self._unsent = memoryview(pack(messages, self.version))
+            if self.count is not None:
+                self.count(len(self._unsent))
             self._push()
             self._message_bytes = (self._message_bytes + mean_bytes) / 2
         if self._unsent or self._unheard:

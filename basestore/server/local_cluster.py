@@ -1,15 +1,17 @@
 """Local cluster: the configurations of nodes that all run on this machine, in the files of one directory.
 
 Owns n1.toml, n2.toml, ... in that directory. The first of them decides what is there: it is written last, so
-that a directory in which writing was interrupted counts as empty. Starts nothing: `embedded` runs the nodes
-inside a program, `basestore up` as processes. It refuses what does not fit the files that it finds, rather
-than to change what a store was made with.
+that a directory in which writing was interrupted counts as empty. Where it is gone, because n1 has left the
+cluster, any file whose node has a store does; of a member that has left, file and store may be removed.
+Starts nothing: `embedded` runs the nodes inside a program, `basestore up` as processes. It refuses what does
+not fit the files that it finds, rather than to change what a store was made with.
 """
 
 import random
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -53,6 +55,23 @@ def prepare_cluster(
     return configs
 
 
+def first_config(directory: Path) -> NodeConfig | None:
+    """The configuration that says what cluster is in `directory`; None where there is none.
+    ConfigurationError when n1's file cannot be read."""
+    path = config_path(directory, "n1")
+    if path.exists():
+        return load(path, numbered=False)
+    with_stores = [each for each in _readable(directory) if each.directory.exists()]
+    return min(with_stores, key=lambda each: each.member.number, default=None)
+
+
+def _readable(directory: Path) -> Iterator[NodeConfig]:
+    """The configurations in `directory`, of whichever cluster."""
+    for path in sorted(directory.glob("*.toml")):
+        with suppress(ConfigurationError):
+            yield load(path)
+
+
 def plan_cluster(
     directory: Path, nodes: int | None, first_port: int | None, durability: Durability | None
 ) -> list[NodeConfig]:
@@ -61,9 +80,10 @@ def plan_cluster(
         raise ConfigurationError(f"durability {durability!r}; use sync, interval or memory")
     if nodes is not None and not 1 <= nodes <= MEMBERS_MAX:
         raise ConfigurationError(f"{nodes} nodes; 1 to {MEMBERS_MAX} are possible")
-    if not config_path(directory, "n1").exists():
+    first = first_config(directory)
+    if first is None:
         return _new_cluster(directory, nodes or NODES_DEFAULT, first_port, durability or "sync")
-    configs = _existing_cluster(directory, nodes, first_port)
+    configs = _existing_cluster(directory, first, nodes, first_port)
     if durability is None:
         return configs
     held = configs[0].durability
@@ -103,23 +123,30 @@ def _ports_from(first: int, count: int) -> range:
     return range(first, first + count)
 
 
-def _existing_cluster(directory: Path, nodes: int | None, first_port: int | None) -> list[NodeConfig]:
-    cluster = load(config_path(directory, "n1"), numbered=False).cluster
-    listed = [member.name for member in cluster.members]
+def _existing_cluster(
+    directory: Path, first: NodeConfig, nodes: int | None, first_port: int | None
+) -> list[NodeConfig]:
+    cluster = first.cluster
+    listed = [member.name for member in cluster.members if _is_there(directory, member.name)]
     joined = _joined(directory, cluster)
-    expected = [f"n{number}" for number in range(1, (nodes or len(listed)) + 1)]
-    if sorted(listed) != sorted(expected) and nodes != len(listed) + len(joined):
+    expected = [f"n{number}" for number in range(1, (nodes or 0) + 1)]
+    if nodes is not None and sorted(listed) != sorted(expected) and nodes != len(listed) + len(joined):
         names = ", ".join([*listed, *(config.name for config in joined)])
         raise ConfigurationError(
             f"{directory} holds a cluster of {len(listed) + len(joined)} nodes ({names}), not of {nodes}; "
             f"ask for {len(listed) + len(joined)} nodes, or use another directory"
         )
-    first = cluster.members[cluster.member_index("n1")].address
-    if first_port is not None and first != f"{HOST}:{first_port}":
+    if first_port is not None and first.member.address != f"{HOST}:{first_port}":
         raise ConfigurationError(
-            f"the cluster in {directory} begins at {first}; start it with that port, or use another directory"
+            f"the cluster in {directory} begins at {first.member.address}; start it with that port, or use "
+            f"another directory"
         )
     return [*(load(config_path(directory, name), numbered=False) for name in sorted(listed)), *joined]
+
+
+def _is_there(directory: Path, name: str) -> bool:
+    """False where a node's file and store are both gone, as they may be once its member has left."""
+    return config_path(directory, name).exists() or (directory / name).exists()
 
 
 def _joined(directory: Path, cluster: ClusterConfig) -> list[NodeConfig]:
@@ -142,6 +169,14 @@ def _new_cluster(
     return [NodeConfig(cluster, member.name, directory / member.name, durability) for member in members]
 
 
+def write_config(directory: Path, config: NodeConfig) -> Path:
+    """Write its file, whole or not at all, and say where it lies; OSError. The store's directory is written
+    relative to the file."""
+    path = config_path(directory, config.name)
+    replace_file(path, dump(config, directory))
+    return path
+
+
 def write_cluster(directory: Path, configs: Sequence[NodeConfig]) -> None:
     """Write the files whose content is not yet this; n1 last, for its presence says that all are there."""
     try:
@@ -149,8 +184,7 @@ def write_cluster(directory: Path, configs: Sequence[NodeConfig]) -> None:
         for config in reversed(configs):
             path = config_path(directory, config.name)
             if not path.exists() or not _says(path, config):
-                # The store's directory is written relative to the file.
-                replace_file(path, dump(config, path.parent))
+                write_config(directory, config)
     except OSError as error:
         raise ConfigurationError(
             f"the cluster cannot be set up in {directory}: {error}. Use another directory"

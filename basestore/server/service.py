@@ -33,7 +33,7 @@ from functools import partial
 import trio
 
 from basestore.config import NodeConfig, parse_address
-from basestore.errors import ConfigurationError, StorageError
+from basestore.errors import ConfigurationError, LeftCluster, StorageError
 from basestore.instant import Instant
 from basestore.intake.brownout import left_out_at
 from basestore.node import Node
@@ -230,8 +230,11 @@ class Service:
         await self.connections.say_goodbye()
 
     async def wait_linked(self) -> None:
-        """Until every member has counted for levels once, as this node sees it."""
+        """Until every member has counted for levels once, as this node sees it. LeftCluster where it was told
+        that it has left."""
         await self._linked.wait()
+        if self.node.peers.left:
+            raise LeftCluster(f"{self.node.name}: {self.node.reason}")
 
     # --- the loop ----------------------------------------------------------------------------
 
@@ -256,14 +259,14 @@ class Service:
         # steps store while the sync runs may or may not be covered by it, and waits for the next.
         newest = node.step(now)
         self.connections.send()
-        if node.intake.ready:
+        if node.intake.ready or node.scheduler.unfinished:
             self.wake()
         if newest is not None:  # after the sends: peers need not wait for this thread to hand over
             self._sync(newest, now)
         self._plan_turn(newest)
         if node.state != self._state:
             self._tell_state()
-        if node.linked and not self._linked.is_set():
+        if (node.linked or node.peers.left) and not self._linked.is_set():
             self._linked.set()
 
     def _sync(self, newest: int, now: Instant) -> None:

@@ -24,7 +24,11 @@ class Marks:
 
     def note(self, row: bytes, mark: bytes) -> None:
         """The row holds this now."""
-        self.note_all((row,), (mark,))
+        if row not in self.of:
+            self.bytes += len(row) + MARK_BYTES
+        self.of[row] = mark
+        if self.bytes > self._bytes_max:
+            self._forget_oldest()
 
     def note_all(self, rows: Sequence[bytes], marks: Iterable[bytes]) -> None:
         """The same of many, all of them different."""
@@ -34,12 +38,16 @@ class Marks:
             self.bytes += sum(map(len, new)) + MARK_BYTES * len(new)
         of.update(zip(rows, marks, strict=True))
         if self.bytes > self._bytes_max:
-            # Some more at once: a dict that loses its first key again and again is slow to find the next.
-            upto = self._bytes_max - (self._bytes_max >> SPARE_BITS)
-            for oldest in list(islice(of, (self.bytes - upto) // MARK_BYTES + 1)):
-                if self.bytes <= upto:
-                    break
-                self.forget(oldest)
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        """As many as are too many, and some more at once: a dict that loses its first key again and again is
+        slow to find the next."""
+        upto = self._bytes_max - (self._bytes_max >> SPARE_BITS)
+        for oldest in list(islice(self.of, (self.bytes - upto) // MARK_BYTES + 1)):
+            if self.bytes <= upto:
+                break
+            self.forget(oldest)
 
     def forget(self, row: bytes) -> None:
         """What the row holds is not known any more."""

@@ -17,14 +17,13 @@ other's way, though they be in one partition: if both changed what a zone has of
 whom the second gives, and the path would be shorter.
 """
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
 from basestore.config import MEMBERS_MAX
-from basestore.repair.seats import Seats
+from basestore.repair.seats import Seats, score
 from basestore.topology.quotas import Zones, quotas
 from basestore.topology.topology import MemberEntry, Topology
 
@@ -43,12 +42,12 @@ def plan(topology: Topology) -> dict[int, tuple[int, ...]]:
     places = {member.number: place for place, member in enumerate(members)}
     present = [_present(seats, places.keys()) for seats in topology.seats]
     held = [[places[number] for number in numbers if number in places] for numbers in present]
-    seating = _Seating(members, held, topology.replication)
-    seating.trim()
-    seating.fill()
-    seating.level()
+    draft = _Draft(members, held, topology.replication)
+    draft.trim()
+    draft.fill()
+    draft.level()
     known = {member.number: member for member in topology.members}
-    goals = [{members[place].number for place in holders} for holders in seating.holders]
+    goals = [{members[place].number for place in holders} for holders in draft.holders]
     return {
         partition: _ordered(partition, present[partition], goal, known)
         for partition, goal in enumerate(goals)
@@ -75,11 +74,6 @@ def _present(seats: Seats, staying: Collection[int]) -> tuple[int, ...]:
     return seats.new if all(number in staying for number in seats.new) else seats.old
 
 
-def _score(partition: int, name: str) -> bytes:
-    """The lower, the sooner a member is chosen; as in `cluster/placement.py`."""
-    return hashlib.blake2b(b"%d/" % partition + name.encode(), digest_size=8).digest()
-
-
 def _ordered(
     partition: int, present: Sequence[int], goal: Collection[int], known: Mapping[int, MemberEntry]
 ) -> tuple[int, ...]:
@@ -89,7 +83,7 @@ def _ordered(
     left = {known[number].zone for number in present if number not in goal}
 
     def ranked(number: int) -> tuple[bool, bytes]:
-        return known[number].zone not in left, _score(partition, known[number].name)
+        return known[number].zone not in left, score(partition, known[number].name)
 
     for number in sorted(set(goal).difference(present), key=ranked):
         going = [at for at, other in enumerate(order) if other not in goal]
@@ -99,7 +93,7 @@ def _ordered(
     return tuple(number for number in order if number in goal)
 
 
-class _Seating:
+class _Draft:
     """Who holds which partition while a plan is made; members are places among those that stay. `before` and
     `holders`: by partition, `loads` and `quotas`: by member, in seats. `had`, `has`: the same by member;
     `gives`, `takes`: by zone, where it can have a seat less or more. These four are sets of partitions, each
@@ -131,7 +125,7 @@ class _Seating:
             while len(holders) + self._lacking(holders) > self.replicas:
                 counts = Counter(zones[member] for member in holders)
                 able = [member for member in holders if counts[zones[member]] > 1] or holders
-                scores = {member: _score(partition, self.names[member]) for member in able}
+                scores = {member: score(partition, self.names[member]) for member in able}
                 goes = max(scores, key=lambda member: (self._over(member), scores[member]))
                 holders.remove(goes)
                 self.loads[goes] -= 1
@@ -144,7 +138,7 @@ class _Seating:
                 used = {self.zones.of[member] for member in holders} if apart else ()
                 able = [at for at, zone in enumerate(self.zones.of) if zone not in used and at not in holders]
                 furthest = min(map(self._over, able))
-                scores = {_score(partition, self.names[at]): at for at in able if self._over(at) == furthest}
+                scores = {score(partition, self.names[at]): at for at in able if self._over(at) == furthest}
                 comes = scores[min(scores)]
                 holders.add(comes)
                 self.loads[comes] += 1
@@ -237,7 +231,7 @@ class _Seating:
         steps = []
         for (giver, _), (taker, ways) in pairwise(path):
             partitions = [partition for partition, bit in enumerate(bin(ways)[:1:-1]) if bit == "1"]
-            partitions.sort(key=lambda partition: _score(partition, self.names[taker]))
+            partitions.sort(key=lambda partition: score(partition, self.names[taker]))
             steps += [(partition, giver, taker) for partition in partitions[:count]]
         for partition, giver, taker in steps:
             self.holders[partition] ^= {giver, taker}

@@ -4,8 +4,9 @@ A change is a NamedTuple of plain values, and lists of them; each kind has a num
 (`entries.py`). A kind's fields never change, nor do the bounds here, for what is decided must mean the same
 to every release: what is to be said otherwise gets another number.
 
-    users ask for         buckets and settings; that a member is drained, removed or replaced
-    the leader proposes   members, seats and the plan of moves, and what else it sees to
+    users ask for         buckets and settings; that a member is added, drained, removed or replaced; by how
+                          many each partition is held, that it is planned anew, that moves are taken back
+    the leader proposes   seats, the plan of moves, that a member has left, and what else it sees to
 
 Says nothing of what is wrong with one: by itself `faults.py` does, as the cluster is `judgement.py`.
 """

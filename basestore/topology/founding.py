@@ -57,8 +57,15 @@ def cluster_of(topology: Topology, cluster: ClusterConfig) -> ClusterConfig:
 
 
 def in_force(config: NodeConfig, topology: Topology | None) -> NodeConfig:
-    """A node's configuration, the cluster's part by its log if there is one."""
-    return config if topology is None else replace(config, cluster=cluster_of(topology, config.cluster))
+    """A node's configuration, the cluster's part by its log if there is one. A node that joins may have been
+    told what the cluster was before its own entry, and have ended before it was told of that: unless another
+    has its name by then, it goes on from there."""
+    if topology is None:
+        return config
+    cluster, me = cluster_of(topology, config.cluster), config.member
+    if me.number > topology.members[-1].number and me.name not in cluster.names.values():
+        cluster = replace(cluster, members=(*cluster.members, me))
+    return replace(config, cluster=cluster)
 
 
 def differing(cluster: ClusterConfig, topology: Topology) -> list[str]:

@@ -68,15 +68,15 @@ def set_member(was: Topology, change: SetMember, index: int) -> tuple[Topology, 
 
 
 def set_seats(was: Topology, change: SetSeats, index: int) -> tuple[Topology, int]:
-    seats, able = list(was.seats), {each.number for each in was.present}
+    seats, able = dict[int, Seats](), {each.number for each in was.present}
     for row in change.rows:
         partition, new = Seats.of_row(row, index)
-        if not 0 <= partition < len(seats):
-            raise Refused(f"there is no partition {partition}: they end at {len(seats) - 1}")
-        if wrong := seats[partition].wrong_step(new) or new.wrong(able):
+        if not 0 <= partition < len(was.seats):
+            raise Refused(f"there is no partition {partition}: they end at {len(was.seats) - 1}")
+        if wrong := was.seats[partition].wrong_step(new) or new.wrong(able):
             raise Refused(f"partition {partition}: {wrong}")
         seats[partition] = new
-    after = replace(was, seats=tuple(seats))
+    after = was.seated(seats, index)
     return replace(after, plan=_planned(after, was.plan)), UNNUMBERED
 
 
@@ -179,14 +179,12 @@ def cancel_moves(was: Topology, change: CancelMoves, index: int) -> tuple[Topolo
     draining = [] if change.partitions else [e for e in was.members if e.standing is Standing.DRAINING]
     if not (asked or draining or was.unplanned):
         raise Refused("nothing is being moved, nor to be: nothing is to be cancelled")
-    seats = tuple(
-        Seats.still(of.old, index) if at in asked and of.stage is not Stage.STILL else of
-        for at, of in enumerate(was.seats)
-    )
+    moved = {at: was.seats[at] for at in asked if was.seats[at].stage is not Stage.STILL}
+    after = was.seated({at: Seats.still(of.old, index) for at, of in moved.items()}, index)
     plan = {at: goal for at, goal in was.plan.items() if at not in asked}
     members = _with(was, *(each._replace(standing=Standing.MEMBER) for each in draining))
     unplanned = was.unplanned and bool(change.partitions)
-    return replace(was, seats=seats, plan=plan, members=members, unplanned=unplanned), UNNUMBERED
+    return replace(after, plan=plan, members=members, unplanned=unplanned), UNNUMBERED
 
 
 # --- the plan ------------------------------------------------------------------------------------

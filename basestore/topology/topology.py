@@ -12,19 +12,22 @@ What becomes of an entry `judgement.py` says. Outcomes are part of the value, th
 their senders have drawn.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import cbor2
 
 from basestore.config import NUMBER_MAX, UNNUMBERED, BucketOptions
 from basestore.repair.rule import Rule
-from basestore.repair.seats import Seats
+from basestore.repair.seats import Seats, Stage
 from basestore.topology.changes import Standing, options_list, options_of
 
-VERSION: Final = 1  # of its form, of what is planned nothing said
-PLANNED_VERSION: Final = 2
+VERSION: Final = 1  # of its form: nothing is planned, and nothing has ever moved
+PLANNED_VERSION: Final = 2  # written of what has moved, too, before it was said who had come when
+MOVED_VERSION: Final = 3
 OUTCOMES_MAX: Final = 1024
 BUCKETS_MAX: Final = 1000
 DROPPED_MAX: Final = 1000
@@ -32,6 +35,7 @@ LABEL_START: Final = b"\0"  # of the labels of buckets that the cluster was not 
 _LABEL_BYTES: Final = 4
 _DEPTH_MAX: Final = 4
 OTHER_CHANGE: Final = "another change has this identity, so nothing was done: ask under another"
+_GOING: Final = frozenset((Standing.DRAINING, Standing.DEAD))
 _STAYING: Final = frozenset((Standing.JOINING, Standing.MEMBER))
 
 
@@ -97,7 +101,8 @@ class Topology:
     numbers. `founded`: the metadata group has come to its size once. `last_bucket`: the greatest number that
     a bucket was ever given; `dropped_since`: the epoch of the last drop, 0 without one, though what was
     dropped may be forgotten. `plan`: by partition, who is to hold it, as long as others do; `unplanned`: the
-    members have changed, or what is to be held, and the leader is to make a plan."""
+    members have changed, or what is to be held, and the leader is to make a plan. `came`: by partition and
+    member, since which epoch it has had its seat without a break, where that is not since the founding."""
 
     epoch: int
     cluster: bytes
@@ -115,6 +120,7 @@ class Topology:
     dropped_since: int = 0
     plan: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     unplanned: bool = False
+    came: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
 
     # --- what it says ----------------------------------------------------------------------------
 
@@ -139,6 +145,18 @@ class Topology:
         return [each for each in self.members if each.standing in _STAYING and each.weight]
 
     @property
+    def stranded(self) -> dict[int, int]:
+        """Of how many partitions members are to be rid, by number, and nothing is under way or planned for
+        it: that was cancelled, and of a dead member an operator has to ask for it again."""
+        going = {each.number for each in self.members if each.standing in _GOING}
+        if not going or self.unplanned:
+            return {}
+        still = (
+            of.old for at, of in enumerate(self.seats) if of.stage is Stage.STILL and at not in self.plan
+        )
+        return dict(Counter(number for held in still for number in held if number in going))
+
+    @property
     def rules(self) -> dict[str, Rule]:
         """Of the buckets, by name."""
         return {name: bucket.rule for name, bucket in self.buckets.items()}
@@ -158,10 +176,20 @@ class Topology:
             raise ValueError(f"the topology of epoch {self.epoch} goes on with another entry than {index}")
         return replace(self, epoch=index)
 
+    def seated(self, seats: Mapping[int, Seats], index: int) -> "Topology":
+        """With these seats, by partition, since this entry."""
+        after, came = list(self.seats), dict(self.came)
+        for at, now in seats.items():
+            before, had = after[at].both, self.came.get(at, {})
+            epochs = {each: had.get(each, 0) if each in before else index for each in now.both}
+            after[at], came[at] = now, {each: epoch for each, epoch in epochs.items() if epoch}
+        return replace(self, seats=tuple(after), came={at: of for at, of in came.items() if of})
+
     # --- form ------------------------------------------------------------------------------------
 
-    def encode(self) -> bytes:
-        """As a snapshot has it: CBOR, the same bytes for the same value."""
+    def encode(self, *, moved: bool | None = None) -> bytes:
+        """As a snapshot has it: CBOR, the same bytes for the same value. `moved`: with what is said once
+        anything has moved; left out: if it has."""
         members = [[*each[:5], each.standing.value, each.store] for each in self.members]
         buckets = [
             [each.number, each.name, each.rule.value, each.label, *options_list(each.options)]
@@ -177,28 +205,33 @@ class Topology:
             [list(each) for each in self.dropped], [list(pair) for pair in sorted(self.settings.items())],
             outcomes,
         ]  # fmt: skip
-        if not (self.plan or self.unplanned):
+        moved = any(each.since for each in self.seats) if moved is None else moved
+        if not (self.plan or self.unplanned or moved):
             return cbor2.dumps([VERSION, *tables])
         plan = [[each, *members] for each, members in sorted(self.plan.items())]
-        return cbor2.dumps([PLANNED_VERSION, *tables, self.unplanned, plan])
+        if not moved:
+            return cbor2.dumps([PLANNED_VERSION, *tables, self.unplanned, plan])
+        came = [[at, *chain.from_iterable(sorted(of.items()))] for at, of in sorted(self.came.items())]
+        return cbor2.dumps([MOVED_VERSION, *tables, self.unplanned, plan, came])
 
     @classmethod
     def decode(cls, data: bytes) -> "Topology":
         """Inverse of `encode`; ValueError for all that it does not make."""
         try:
             version, *tables = cbor2.loads(data, max_depth=_DEPTH_MAX, allow_indefinite=False)
-            if type(version) is not int or version not in (VERSION, PLANNED_VERSION):
+            if type(version) is not int or not VERSION <= version <= MOVED_VERSION:
                 raise ValueError(f"it has version {version!r:.20}, which this release does not know")
-            unplanned, plan = tables[len(_FORMS) :] if version == PLANNED_VERSION else (False, [])
+            unplanned, plan, *came = tables[len(_FORMS) :] if version > VERSION else (False, [])
             topology = replace(
-                _decoded(tables[: len(_FORMS)]), unplanned=_truth(unplanned), plan=_decoded_plan(plan)
-            )
+                _decoded(tables[: len(_FORMS)]), unplanned=_truth(unplanned), plan=_decoded_plan(plan),
+                came=_decoded_came(*came) if came else {},
+            )  # fmt: skip
             wrong = _inconsistent(topology)
-            if wrong or topology.encode() != data:
+            if wrong or topology.encode(moved=None if came else False) != data:
                 raise ValueError(wrong or "it is not as it would be written")
         except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(f"this is no topology: {error}") from error
-        return topology
+        return topology if came else replace(topology, came=_came_at_last(topology))
 
 
 _FORMS: Final[tuple[tuple[type, ...], ...]] = (
@@ -236,10 +269,24 @@ def _truth(told: object) -> bool:
     return told
 
 
-def _decoded_plan(rows: Any) -> dict[int, tuple[int, ...]]:
+def _numbers(rows: Any, what: str) -> list[list[int]]:
     if type(rows) is not list or not all(type(row) is list and set(map(type, row)) == {int} for row in rows):
-        raise ValueError("its plan is another")
-    return {partition: tuple(members) for partition, *members in rows}
+        raise ValueError(f"{what} is another")
+    return rows
+
+
+def _decoded_plan(rows: Any) -> dict[int, tuple[int, ...]]:
+    return {partition: tuple(members) for partition, *members in _numbers(rows, "its plan")}
+
+
+def _decoded_came(rows: Any) -> dict[int, dict[int, int]]:
+    told = _numbers(rows, "who has come when")
+    return {at: dict(zip(of[::2], of[1::2], strict=True)) for at, *of in told}
+
+
+def _came_at_last(moved: Topology) -> dict[int, dict[int, int]]:
+    """Who has come when, where that is not said: nobody is known to have kept its seat."""
+    return {at: dict.fromkeys(of.both, of.since) for at, of in enumerate(moved.seats) if of.since}
 
 
 def _inconsistent(is_: Topology) -> str:
@@ -252,6 +299,12 @@ def _inconsistent(is_: Topology) -> str:
         return "its seats cannot be"
     if any(not 0 <= at < len(is_.seats) or Seats.still(to).wrong(able) for at, to in is_.plan.items()):
         return "its plan cannot be"
+    for at, of in is_.came.items():
+        seats = is_.seats[at] if 0 <= at < len(is_.seats) else None
+        if seats is None or not of or not {*seats.both} >= of.keys():
+            return "who has come when cannot be"
+        if any(not 0 < epoch <= seats.since for epoch in of.values()):
+            return "who has come when cannot be"
     kept = [*(each.number for each in is_.buckets.values()), *(each.number for each in is_.dropped)]
     if len(set(kept)) < len(kept) or not all(0 < each <= is_.last_bucket for each in kept):
         return "the numbers of its buckets cannot be"

@@ -8,10 +8,11 @@ import gc
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import pytest
@@ -22,7 +23,7 @@ import basestore
 from basestore.client.calls import PENDING_MAX
 from basestore.config import BucketOptions
 from basestore.config_file import load
-from basestore.errors import ConfigurationError, StorageError
+from basestore.errors import ConfigurationError, LeftCluster, NoLeader, StorageError
 from basestore.node import Node
 from basestore.protocol.envelopes import REQUESTS_MAX
 from basestore.server import service as services
@@ -36,6 +37,8 @@ from tests.worlds.deferring import receive
 from tests.worlds.patience import PATIENCE_S
 
 pytestmark = pytest.mark.trio
+
+T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
@@ -218,3 +221,79 @@ async def test_of_an_embedded_node_too_no_more_is_asked_at_once_than_a_store_tak
             with pytest.raises(basestore.Overloaded, match=f"{PENDING_MAX} requests are under way in this"):
                 await cluster.get("one more")
             nursery.cancel_scope.cancel()
+
+
+# --- members that come and leave -------------------------------------------------------------------
+
+
+async def moved(store: basestore.Store, left: str = "") -> None:
+    """Until all is where it is planned to be, nobody is about to leave, and this member has left."""
+    with trio.fail_after(PATIENCE_S):
+        done = False
+        while not done:
+            members, moves = (await store.topology()).members, await store.moves()
+            done = moves.done and {each.standing for each in members} <= {"member", "left"}
+            done = done and left in ("", *(each.name for each in members if each.standing == "left"))
+
+
+async def decided(change: Callable[[], Awaitable[T]]) -> T:
+    """What has become of it, once there is a leader to ask."""
+    with trio.fail_after(PATIENCE_S):
+        while True:
+            try:
+                return await change()
+            except NoLeader:
+                pass
+
+
+async def test_a_node_joins_is_given_its_share_and_another_leaves_while_all_is_served(tmp_path: Path) -> None:
+    rows = {f"key {number}": f"value {number}" for number in range(50)}
+    async with basestore.open_cluster(tmp_path) as cluster:
+        (await cluster.set_many(list(rows.items()))).raise_for_errors()
+        for key in ("moves.at_once_to", "moves.at_once_from"):  # in one go
+            await decided(lambda key=key: cluster.set_setting(key, "64"))  # type: ignore[misc]
+        node = await decided(lambda: cluster.join(zone="east", weight=2))
+        assert node.name == "n4"
+        assert [each.name for each in cluster.nodes] == ["n1", "n2", "n3", "n4"]
+        assert node.endpoint in cluster.endpoints
+        await moved(cluster)
+        told = await node.topology()
+        (member,) = [each for each in told.members if each.name == "n4"]
+        assert (member.zone, member.weight, member.standing) == ("east", 2, "member")
+        assert any("n4" in seats.replicas for seats in told.partitions)
+        assert (tmp_path / "n4.toml").stat().st_mode & 0o077 == 0
+        with pytest.raises(basestore.InvalidRequest, match="a member is called 'n4' already"):
+            await cluster.join("n4")
+        await cluster.drain("n2")
+        await moved(cluster, left="n2")
+        told = await node.topology()
+        assert {name for seats in told.partitions for name in seats.replicas} == {"n1", "n3", "n4"}
+        assert {key: (await node.get(key, consistency="all")).text for key in rows} == rows
+        assert cluster.nodes[1].name == "n2"
+        with pytest.raises(basestore.Unavailable, match="has left the cluster"):
+            await cluster.nodes[1].get("key 1")
+    async with basestore.open_cluster(tmp_path) as again:  # who has left is not run
+        assert [each.name for each in again.nodes] == ["n1", "n3", "n4"]
+        assert (await again.get("key 1", consistency="all")).text == "value 1"
+
+
+async def test_a_name_that_a_member_has_is_refused_and_no_file_is_written(tmp_path: Path) -> None:
+    async with basestore.open_cluster(tmp_path, nodes=1) as cluster:
+        await decided(cluster.topology)
+        with pytest.raises(basestore.InvalidRequest, match="a member is called 'n1' already"):
+            await decided(lambda: cluster.join("n1"))
+        assert [name for name in os.listdir(tmp_path) if name.endswith(".toml")] == ["n1.toml"]
+        assert len(cluster.nodes) == 1
+
+
+async def test_who_was_removed_while_it_was_down_ends_the_opening_of_its_cluster(tmp_path: Path) -> None:
+    async with basestore.open_cluster(tmp_path, nodes=4) as cluster:
+        await decided(lambda: cluster.topology("consistent"))
+    configs = [load(tmp_path / f"n{number}.toml") for number in (1, 2, 4)]
+    async with AsyncExitStack() as stack:
+        nodes = [await stack.enter_async_context(basestore.open_node(config)) for config in configs]
+        await decided(lambda: nodes[0].remove_dead("n3"))
+        await moved(nodes[0], left="n3")
+        async with basestore.open_node(tmp_path / "n3.toml") as removed:
+            with trio.fail_after(PATIENCE_S), pytest.raises(LeftCluster, match="that this node has left"):
+                await removed.wait_linked()

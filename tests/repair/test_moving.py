@@ -151,7 +151,8 @@ def test_each_step_is_one_that_the_topology_takes() -> None:
 
 def test_what_went_with_the_dead_is_known_when_the_change_ends() -> None:
     assert left_of(JOINT, Seats.still(NEW), {2, 3}) == 1
-    assert left_of(JOINT, Seats.still(NEW), {3}) is None
+    assert left_of(JOINT, Seats.still(NEW), {3}) == 2  # what it alone had
+    assert left_of(JOINT, Seats.still(NEW), set()) is None
     assert left_of(JOINT, Seats.still(NEW), {1, 2, 3}) == 0
     assert left_of(JOINT, Seats.still(OLD), {2, 3}) is None  # taken back
     assert left_of(FILL, JOINT, {2, 3}) is None

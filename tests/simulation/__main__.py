@@ -5,7 +5,8 @@
 --seed S [--machines 3 --faults 1,4 --clients 0,2 --operations 0.17,2.3 --seconds 3.5]
                                                                   what is left of one
 --seeds A..B [--jobs N] [-o json]                                 a range, with what was exercised
---mutants [NAME ...] [--jobs N] [-o json]                         deliberate bugs, and who finds them
+--seed S --march N                                                N members come, and as many leave, in a row
+--mutants [NAME or FAMILY ...] [--jobs N] [-o json]               deliberate bugs, and who finds them
 --mutant NAME ...                                                 any of the above with this bug
 """
 
@@ -22,9 +23,10 @@ from multiprocessing import get_context
 
 from tests.simulation import exercise, mutants
 from tests.simulation.drawing import draw
+from tests.simulation.marches import march
 from tests.simulation.minimise import minimise
 from tests.simulation.mutations import MUTANTS
-from tests.simulation.outcome import Outcome, play
+from tests.simulation.outcome import Outcome, play, play_plan
 from tests.simulation.plan import Reduction
 from tests.simulation.world import PlannedWorld
 
@@ -67,7 +69,8 @@ def arguments() -> argparse.Namespace:
     what.add_argument("--seed", type=at_least(0))
     what.add_argument("--seeds", type=seeds, help="a range, A..B, B included")
     names = [mutant.name for mutant in MUTANTS]
-    what.add_argument("--mutants", nargs="*", metavar="NAME", choices=[*names, []])
+    families = {mutants.family(mutant) for mutant in MUTANTS}
+    what.add_argument("--mutants", nargs="*", metavar="NAME", choices=[*names, *families, []])
     parser.add_argument("--jobs", type=at_least(1), help="processes; 1 for seeds, one a core for mutants")
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--minimise", action="store_true")
@@ -76,6 +79,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--machines", type=at_least(1), help="keep only so many machines")
     parser.add_argument("--operations", type=places, help="ask only these: client.place,client.place")
     parser.add_argument("--seconds", type=at_least(0.7, float), help="end the clients' time here")
+    parser.add_argument("--march", type=at_least(1), metavar="N", help="N members come, and N leave")
     parser.add_argument("--mutant", choices=names, metavar="NAME")
     parser.add_argument("--cpu-s", type=float, default=60.0, help="how long to try a mutant")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
@@ -93,6 +97,8 @@ def main() -> int:
             return play_range(given.seeds, given.jobs or 1, as_json=given.output == "json")
         if given.minimise:
             return shrink(given.seed, given.mutant)
+        if given.march:
+            return show_march(given.seed, given.march, as_json=given.output == "json")
         kept = Reduction(given.faults, given.clients, given.seconds, given.machines, given.operations)
         return show(given.seed, kept, trace=given.trace, as_json=given.output == "json")
 
@@ -108,11 +114,27 @@ def show(seed: int, kept: Reduction, *, trace: bool, as_json: bool) -> int:
         print(plan.network)
         for fault in plan.faults:
             print(fault)
-    outcome = play(seed, kept)
+    return told(play(seed, kept), as_json=as_json)
+
+
+def show_march(seed: int, count: int, *, as_json: bool) -> int:
+    """Play one in which so many members come and leave."""
+    outcome = play_plan(march(seed, count))
+    if not as_json:
+        counts = Counter({name: n for name, n in outcome.counts.items() if name.startswith("members: ")})
+        print(exercise.table(counts))
+    return told(outcome, as_json=as_json)
+
+
+def told(outcome: Outcome, *, as_json: bool) -> int:
+    """Whether it fails."""
     if as_json:
         print(json.dumps(summary([outcome])))
     else:
-        print(f"seed {seed}: {outcome.operations} operations in {outcome.seconds:.1f} simulated s,", end=" ")
+        print(
+            f"seed {outcome.seed}: {outcome.operations} operations in {outcome.seconds:.1f} simulated s,",
+            end=" ",
+        )
         print(f"{outcome.cpu_s:.2f} CPU s, trace {outcome.trace}")
         for violation in outcome.violations:
             print(violation)

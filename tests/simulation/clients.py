@@ -236,7 +236,7 @@ class Client:
         session = self._sessions.get(machine.index)
         if session is None or session.life != machine.life:
             return machine.leaving
-        return session.leaving
+        return session.leaving or machine.gone
 
     def ask(self, machine: "Machine", operation: h.Operation) -> None:
         """Send a request to a machine that runs."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import cbor2
 
-from tests.simulation.seats import Held
+from tests.simulation.seats import ADD_MEMBER, Held
 
 EMPTY, CHANGE, DATA = 0, 1, 2  # kinds of entries
 CREATE, DROP, SET, UNSET, FOUNDED = 1, 2, 3, 4, 8  # kinds of changes
@@ -98,6 +98,11 @@ class Decided:
     def last(self) -> int:
         return len(self.entries)
 
+    @property
+    def founded(self) -> bool:
+        """Whether users are heard."""
+        return self._founded
+
     def buckets(self, epoch: int) -> dict[str, int]:
         """Names and numbers."""
         return self._buckets[max(0, min(epoch, self.last))]
@@ -128,7 +133,8 @@ class Decided:
     def _apply(self, kind: int, fields: list[object]) -> tuple[bool, int]:
         buckets, settings = self._buckets[-1], self._settings[-1]
         if kind not in (CREATE, DROP, SET, UNSET):
-            return self._hold(kind, fields), -1
+            taken = self._hold(kind, fields)
+            return taken, max(self._held[-1].standing) if taken and kind == ADD_MEMBER else -1
         name = str(fields[0])
         if kind == CREATE and name not in buckets:
             self._last_bucket += 1

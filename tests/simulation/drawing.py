@@ -8,6 +8,8 @@ overloads.
 from dataclasses import replace
 
 from basestore.config import Durability
+from tests.simulation.changers import CHANCE as CHANGING
+from tests.simulation.changers import changing
 from tests.simulation.clockwork import Stream
 from tests.simulation.crowds import CHANCE as CROWDED
 from tests.simulation.crowds import crowded
@@ -92,6 +94,8 @@ def draw(seed: int) -> Plan:
     plan = upheaval(plan, upset) if upset.chance(UPSET) else plan
     moved = Stream(seed, "moving")
     plan = moving(plan, moved) if moved.chance(MOVING) else plan
+    changed = Stream(seed, "changing")
+    plan = changing(plan, changed) if changed.chance(CHANGING) else plan
     spoilt = Stream(seed, "spoilt")
     return _spoiling(plan, spoilt) if spoilt.chance(SPOIL_CHANCE) else plan
 

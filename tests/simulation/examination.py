@@ -67,6 +67,7 @@ class Examination:
             self._write_all()
             self._prove()
         self._judge_losses()
+        self._ask_formers()
         if self._world.plan.wide or not self._world.plan.faults:
             self._rest()
 
@@ -74,11 +75,7 @@ class Examination:
         """All replicas become equal by exchanges alone: nobody reads."""
         world = self._world
         differing = self._left_differing()
-        if (
-            differing
-            and world.clocks_misled
-            and not all(each.config.clock_is_right for each in world.machines)
-        ):
+        if differing and world.clocks_misled and not world.vouched:
             world.clocks_are_right()  # until then stamps that lie far ahead are believed by nobody
             differing = self._left_differing()
         for row, replicas in differing[:SHOWN_MAX]:
@@ -96,7 +93,7 @@ class Examination:
 
     def _refused_writes(self) -> list[tuple["Machine", h.Operation]]:
         """Every node is asked for a write, again and again for some time: those that did not take one."""
-        takers: list[Machine] = self._world.machines
+        takers: list[Machine] = self._world.roster.members
         asked: list[tuple[Machine, h.Operation]] = []
         end = self._world.clockwork.now + WRITABLE_S_MAX
         while self._world.clockwork.now < end:
@@ -130,7 +127,7 @@ class Examination:
         self, kind: str, keys: list[tuple[str, str]], level: Level
     ) -> list[tuple["Machine", h.Operation]]:
         """An operation for each key, at some node."""
-        machines, examiner = self._world.machines, self._examiner
+        machines, examiner = self._world.roster.members, self._examiner
         return [
             (examiner.stream.pick(machines), examiner.operation(kind, bucket, key, level))
             for bucket, key in keys
@@ -146,7 +143,7 @@ class Examination:
             return
         plan = self._world.plan
         # Or nothing can be proven, not that a version is lost either; nor while stamps are ahead of clocks.
-        ahead = any(machine.config.clock_is_right for machine in self._world.machines)
+        ahead = any(machine.config.clock_is_right for machine in self._world.roster.members)
         if plan.rounds and plan.hasty and not ahead:
             self._world.blame("sessions", f"no read answers in a session: {asking[:SHOWN_MAX]}")
             return
@@ -157,7 +154,7 @@ class Examination:
         for _ in range(ROUNDS_MAX):
             asked = [(client, client.read(*at)) for client, at in asking[:IN_SESSIONS_MAX]]
             self._ask_all(
-                [(client.stream.pick(self._world.machines), op) for client, op in asked],
+                [(client.stream.pick(self._world.roster.members), op) for client, op in asked],
                 [client for client, _ in asked],
             )
             for client, op in asked:
@@ -176,7 +173,7 @@ class Examination:
     def _decide_late(self) -> None:
         """An operator has all hints that came too late decided."""
         operator, ended = Operator(self._world, len(self._world.plan.clients) + 10), []
-        keepers = [machine for machine in self._world.machines if keeps_late(machine)]
+        keepers = [machine for machine in self._world.roster.members if keeps_late(machine)]
         for machine in keepers:
             operator.replay(machine, lambda: ended.append(True))
         end = self._world.clockwork.now + EXAMINE_S_MAX
@@ -216,16 +213,16 @@ class Examination:
             return
         late = self._late()
         operator = Operator(world, len(world.plan.clients) + 9)
-        self._until(partial(operator.prove, world.machines[0], timeout_s=PROVE_S_MAX))
+        self._until(partial(operator.prove, world.roster.members[0], timeout_s=PROVE_S_MAX))
         kinds = {kind for kind, _ in operator.obstacles}
         lost = "lost" in kinds and (world.history.stores_lost or world.doubted)
         if not operator.proven and lost:  # until that is accepted
-            self._until(partial(operator.accept, world.machines[0]))
-            self._until(partial(operator.prove, world.machines[0], timeout_s=PROVE_S_MAX))
+            self._until(partial(operator.accept, world.roster.members[0]))
+            self._until(partial(operator.prove, world.roster.members[0], timeout_s=PROVE_S_MAX))
             if not operator.accepted:
                 world.blame("converged", "a loss could not be accepted, and all members answer")
             kinds = {kind for kind, _ in operator.obstacles}
-        ahead = "clock" in kinds and any(machine.config.clock_is_right for machine in world.machines)
+        ahead = "clock" in kinds and any(machine.config.clock_is_right for machine in world.roster.members)
         world.counts["spared: nothing is proven while stamps are ahead of the clocks"] += ahead
         if not operator.proven and not (late or ahead):
             world.blame("converged", f"nothing could be proven in {PROVE_S_MAX} s: {operator.obstacles}")
@@ -238,7 +235,7 @@ class Examination:
         gone = [(operation, written) for operation, written in told if lacks(operation, written.version)]
         receipts = [each for some in (gone, told) for each in some[:: max(1, len(some) // RECEIPTS_MAX)]]
         for operation, written in receipts:
-            machine = self._examiner.stream.pick(world.machines)
+            machine = self._examiner.stream.pick(world.roster.members)
             self._until(partial(operator.prove_receipt, machine, operation, written))
 
     def _judge_losses(self) -> None:
@@ -246,7 +243,7 @@ class Examination:
         world = self._world
         if not world.history.sync or world.history.stores_lost or world.counts["broken log left by a crash"]:
             return
-        for machine in world.machines:
+        for machine in world.roster.members:
             for partition in world.seating.held_by(machine.index):
                 if s.may_be_lost(machine.disk, partition):
                     if world.seating.may_doubt(partition):
@@ -254,6 +251,24 @@ class Examination:
                         continue
                     text = f"n{machine.index + 1} notes that some of {partition} may be lost, and no disk was"
                     world.blame("losses", text)
+
+    def _ask_formers(self) -> None:
+        """Who has left, and runs yet, does nothing for clients."""
+        world = self._world
+        formers = [each for each in world.machines if each.gone and each.node is not None]
+        asked = [
+            (machine, self._examiner.operation(kind, "default", f"examined {machine.index}", level))
+            for machine in formers
+            for kind, level in ((h.SET, Level.ANY), (h.GET, Level.ONE))
+            if level is not Level.ANY or not world.roster.is_untold(machine)
+        ]
+        for machine, operation in asked:
+            world.counts["members: examined, and has left"] += 1
+            self._examiner.ask(machine, operation)
+        world.clockwork.run(world.clockwork.now + (1.5 if asked else 0.0))
+        for machine, operation in asked:
+            if operation.outcome in (h.STORED, h.FOUND):
+                world.blame("members", f"n{machine.index + 1} has left, and does {operation}")
 
     def _until(self, begin: Callable[..., None]) -> None:
         """It has ended."""
@@ -264,7 +279,7 @@ class Examination:
 
     def _late(self) -> bool:
         """Whether some hints came too late."""
-        return any(map(keeps_late, self._world.machines))
+        return any(map(keeps_late, self._world.roster.members))
 
     def _rest(self) -> None:
         """Nobody asks anything, and all is well: what compares and cleans up goes on, and finds nothing."""
@@ -272,7 +287,7 @@ class Examination:
         self._await_quiet()
         before = [
             (machine, machine.life, dict(machine.node.metrics.counts))
-            for machine in world.machines
+            for machine in world.roster.members
             if machine.node is not None
         ]
         world.clockwork.run(world.clockwork.now + REST_S)
@@ -287,7 +302,8 @@ class Examination:
         if moved.keys() - AT_REST:
             world.blame("quiet", f"{name} counts {moved}, and nobody asks anything")
         trouble = {counter: new[counter] for counter in TROUBLE if new[counter]}
-        if trouble and not world.plan.faults and not world.plan.network.loss:
+        faults = world.plan.faults or world.plan.network.loss or world.ambushes.struck
+        if trouble and not faults:
             world.blame("quiet", f"{name} counts {trouble}, and there was no fault")
 
     def _await_quiet(self) -> None:
@@ -302,7 +318,7 @@ class Examination:
                 and (
                     each.node.operations.count or each.node.replica.damaged or each.node.maintenance.suspects
                 )
-                for each in self._world.machines
+                for each in self._world.roster.members
             )
 
     def _ask_all(self, asked: list[tuple["Machine", h.Operation]], clients: Sequence[Client] = ()) -> None:
@@ -319,14 +335,14 @@ class Examination:
 
     def _compare(self, when: str) -> None:
         """Reading has repaired everything: replicas are equal, and no record is spoilt."""
-        for machine in self._world.machines:
+        for machine in self._world.roster.members:
             self._recount(machine)
         for row, replicas in self._differences():
             self._world.blame("convergence", f"{row!r} differs on {replicas} {when}")
-        for replica, machine in enumerate(self._world.machines):
+        for machine in self._world.roster.members:
             for key, stored in machine.disk.scan(s.DATA, bytes((s.DATA[0] + 1,))):
                 if not self._world.intact(key, stored):
-                    self._world.blame("convergence", f"{key!r} is damaged on n{replica + 1}")
+                    self._world.blame("convergence", f"{key!r} is damaged on n{machine.index + 1}")
 
     def _recount(self, machine: "Machine") -> None:
         """The summaries fit what is on the disk."""
@@ -361,7 +377,7 @@ class Examination:
 
     def _unexplained(self) -> list[tuple[bytes, tuple[int, ...]]]:
         """Rows that differ, but for those that are spoilt and that nobody has looked at since."""
-        spoilt = {key for machine in self._world.machines for key in machine.spoilt}
+        spoilt = {key for machine in self._world.roster.members for key in machine.spoilt}
         return [found for found in self._differences() if found[0] not in spoilt]
 
     def _differences(self) -> list[tuple[bytes, tuple[int, ...]]]:

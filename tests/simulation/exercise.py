@@ -47,6 +47,9 @@ MINIMUMS = {
     "moves: only copy moved": 5, "moves: to another number of replicas": 30,
     "moves: of more than one seat": 15,
     "moves: to nobody who held it": 8, "moves: ambush, a quorum is parted from the rest": 20,
+    "members: added": 10, "members: left": 8, "members: asked for DrainMember": 15, "members: called dead": 3,
+    "members: died": 2, "members: asked, and has left": 3, "members: a name used anew": 1,
+    "members: a majority of those that vote is stopped": 3,
     "flush begun": 1000, "life ended in a flush": 8, "partition spilled": 800, "partition with a floor": 80,
 }  # fmt: skip
 

@@ -160,6 +160,8 @@ class Faults:
 
     def _strike(self, fault: Fault) -> None:
         world = self._world
+        if world.network.calm:  # of a march nobody knew how long it lasts
+            return
         machine, kind = world.machines[fault.machine], fault.kind
         if kind == "wipe keeper":
             machine = max(world.machines, key=hints_kept)

@@ -96,9 +96,9 @@ class Governor:
         world = self.world
         if world.clockwork.now < world.plan.seconds and self._asked < MOST:
             wait_s = EVERY_S * (20 if world.resting else 1)
-            world.clockwork.after(self._stream.exponential(wait_s), self._ask_any)
+            world.clockwork.after(self._stream.exponential(wait_s), self.ask_any)
 
-    def _ask_any(self) -> None:
+    def ask_any(self) -> None:
         self._asked += 1
         stream = self._stream
         machine = stream.pick(self.world.machines)
@@ -328,7 +328,7 @@ class Governor:
         identity, at = (self.index << 32) + (1 << 31), 0
         while world.clockwork.now < until and not (decided and self._settled()):
             if not decided:
-                machine = world.machines[at % len(world.machines)]
+                machine = world.roster.members[at % len(world.roster.members)]
                 at += 1
                 if machine.node is not None:
                     said = SetSetting("last", "said")
@@ -345,7 +345,7 @@ class Governor:
 
     def _settled(self) -> bool:
         """Whether all go by the last epoch, and as many vote as are to, by the stores that they have."""
-        machines, watch = self.world.machines, self.world.log_watch
+        machines, watch = self.world.roster.members, self.world.log_watch
         nodes = [machine.node for machine in machines]
         voting, wanted = watch.voting(), min(VOTERS_MAX, len(machines))
         votes = voting <= {voter_of(machine) for machine in machines} and len(voting) == (wanted - 1) | 1

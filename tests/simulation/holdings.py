@@ -45,14 +45,23 @@ class Holdings:
 
     def gone(self, machine: "Machine", row: bytes, version: bytes) -> bool:
         """Whether the machine may have purged that version, or one that beats it."""
-        dues = self._dues.get(row)
-        if not dues:
-            return False
+        return row in self._dues and any(self._purged(machine, row, version))
+
+    def _purged(self, machine: "Machine", row: bytes, version: bytes) -> Iterator[bytes]:
+        """Which versions those are."""
         stable = s.stable_in(machine.disk.get(s.SUMMARY + row[:2]))
-        return any(
-            due <= stable and (known == version or s.beats(row, known, version))
-            for known, due in dues.items()
-        )
+        for known, due in self._dues[row].items():
+            if due <= stable and (known == version or s.beats(row, known, version)):
+                yield known
+
+    def _comes_back(self, machine: "Machine", row: bytes, version: bytes) -> bool:
+        """The same, but for a tombstone that was lost with all stores that had taken it: nobody has purged
+        that, and what it beat is there yet."""
+        if not self.gone(machine, row, version):
+            return False
+        there = [each.disk for each in self._world.machines if not each.away]
+        purged = self._purged(machine, row, version)
+        return any(disk in there for known in purged for disk in self._takers.get((row, known), ()))
 
     def kept(self, machine: "Machine", row: bytes, held: bytes | None, version: bytes) -> bool:
         """Whether what a machine holds is that version or beats it, or it has purged such a one."""
@@ -112,7 +121,10 @@ class Holdings:
             return
         if old is None:
             version = (new or b"")[: s.VERSION]
-            if self.gone(machine, row, version) and not machine.impaired:
+            # Who fills a partition has purged nothing of it yet: what beats this may have gone with a store.
+            purges = not machine.impaired and self._counted(machine, s.partition_of(row))
+            again = self._world.seating.takes_anew(machine, row, new or b"")
+            if purges and self._comes_back(machine, row, version) and not again:
                 self._world.blame("purges", f"n{machine.index + 1}, {key!r}: {s.short(new)} comes back")
         elif new is None and self._world.log_watch.dropped(row):
             self._world.counts["log: row purged"] += 1

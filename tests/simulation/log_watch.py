@@ -58,6 +58,10 @@ class LogWatch:
 
     # --- what others ask -------------------------------------------------------------------------
 
+    def come(self) -> None:
+        """Another machine."""
+        self.seen.append(Seen())
+
     @property
     def log(self) -> Decided | None:
         return self.logs.get(self.group)
@@ -92,7 +96,7 @@ class LogWatch:
         may count."""
         if self.blind:
             return True
-        left = {voter_of(each) for each in self._world.machines if each is not machine}
+        left = {voter_of(each) for each in self._world.machines if each is not machine and not each.away}
         configurations = [
             set(raft.log.voters_at(index))
             for each in self._world.machines
@@ -184,6 +188,8 @@ class LogWatch:
     # --- leaders ---------------------------------------------------------------------------------
 
     def _examine_leader(self, machine: "Machine", raft: "Raft", seen: Seen, log: Decided) -> None:
+        if raft.leads:
+            self._world.roster.leads(machine)
         if not raft.leads or (seen.leads and seen.raft is raft and log.leaders.get(raft.term) == raft.me):
             return
         world, name = self._world, f"n{machine.index + 1}"
@@ -226,6 +232,7 @@ class LogWatch:
                 world.blame("decided", text)
         log.take(entry, raft.term)
         world.counts["log: entry"] += 1
+        world.roster.decided(log)
         world.moved.decided(log)
         if entry.kind == CHANGE:
             world.counts["log: change of voters"] += 1

@@ -25,9 +25,11 @@ def restart_s(fault: Fault) -> float:
 def may_lose(world: "PlannedWorld", machine: "Machine") -> bool:
     """Whether the cluster promises to survive it: with more than N - Q of N stores lost it does not."""
     plan = world.plan
+    if machine.gone or machine.ended:
+        return False
     if plan.moves and any(_too_few(world, machine, at) for at in world.seating.held_by(machine.index)):
         return False
-    lost = sum(each.impaired or each.in_doubt for each in world.machines if each is not machine)
+    lost = sum(each.impaired or each.in_doubt for each in world.roster.members if each is not machine)
     spare = plan.replication - (plan.replication // 2 + 1)
     spare = len(world.machines) if plan.moves else spare  # there it was asked of each partition
     sound = not machine.impaired and not machine.in_doubt
@@ -48,7 +50,7 @@ def _too_few(world: "PlannedWorld", machine: "Machine", partition: int) -> bool:
 
 def may_doubt(world: "PlannedWorld", machine: "Machine") -> bool:
     """Whether it promises to survive that the machine doubts its store, of which nothing is lost."""
-    trouble = any(each.impaired or each.in_doubt for each in world.machines)
+    trouble = any(each.impaired or each.in_doubt for each in world.roster.members)
     return not trouble or may_lose(world, machine)
 
 
@@ -132,7 +134,7 @@ def remembering(world: "PlannedWorld", machine: "Machine", copy: dict[bytes, byt
     generations = dict(cbor2.loads(stored)[4])
     sequence = int.from_bytes(copy[PROGRESS][:8])
     remember = []
-    for peer in world.machines:
+    for peer in world.roster.members:
         if peer is not machine:
             known = peer.disk.durable(keyspace.peer(machine.config.name))
             remember.append(known is not None and _more(cbor2.loads(known), generations, sequence))

@@ -17,7 +17,7 @@ from basestore.cluster.outbox import Outbox
 from basestore.config import NodeConfig
 from basestore.coordinator.context import failure
 from basestore.coordinator.get import BROWNOUT_DEGRADING
-from basestore.errors import Overloaded
+from basestore.errors import LeftCluster, Overloaded
 from basestore.instant import Instant
 from basestore.intake.brownout import Brownout
 from basestore.node import Node
@@ -32,6 +32,7 @@ from basestore.protocol.replication import Applied, Apply, Hinted
 from basestore.replica.identity import Fresh, Place
 from basestore.server.connections import STOPPING
 from tests.simulation.clockwork import Stream
+from tests.simulation.log_watch import GROUP
 from tests.simulation.losses import held_in, may_doubt
 from tests.simulation.network import Link
 from tests.simulation.plan import MachinePlan
@@ -119,6 +120,9 @@ class Machine:
         self.replaced = False  # its disk, until its store is whole again
         self.impaired_since = -1.0  # when the store lost something, until it is whole again
         self._told_s = 0.0
+        self.gone = False  # by what is decided it has left the cluster
+        self.ended = False  # it is never started again
+        self.away = False  # it is down, and called dead: what only it holds may be lost
         self.announced = False  # at the next start an operator says that the store may be an old copy
         self._doubted = False
         self.spoilt: set[bytes] = set()
@@ -172,7 +176,7 @@ class Machine:
 
     def start(self) -> None:
         """Open the store, as the service does."""
-        if self.node is not None:
+        if self.node is not None or self.ended or (self.away and not self.gone):
             return
         if self._hung:
             self.world.clockwork.after(RETRY_S, self.start)
@@ -182,13 +186,19 @@ class Machine:
             self.world.clockwork.after(RETRY_S, self.start)
             return
         self.life += 1
+        if self.disk.get(GROUP) is None:
+            self.world.roster.refile(self)
         bits = self._stream.bytes
         place = Place(self.life, self.index, 0) if self.disk.persistent else None
         held = self.held if self.disk.persistent else 0
         fresh = Fresh(bits(16), bits(8), int.from_bytes(bits(6)), self.disk.places, place, held)
         config = replace(self.config, requests_max=self.world.requests_max)
         config = replace(config, forgetful=True) if self.announced else config
-        node = Node(config, self.disk, fresh, self.instant(), {})
+        try:
+            node = Node(config, self.disk, fresh, self.instant(), {})
+        except LeftCluster as error:
+            self.world.roster.refused(self, error)
+            return
         node.operations.operations_max = self.world.operations_max
         brownouts = BROWNOUTS[self.world.plan.hasty]
         if Stream(self.world.plan.seed, f"brownout {self.index} {self.life}").chance(brownouts):
@@ -390,7 +400,9 @@ class Machine:
 
     @property
     def impaired(self) -> bool:
-        """Whether the store may lack what it once acknowledged."""
+        """Whether the store may lack what it once acknowledged, or others must do without it."""
+        if self.away:
+            return True
         if self.impaired_since >= 0 and self.node is not None:
             whole = self.node.identity.counts and self.node.linked and not self.node.replica.damaged
             if whole and not self.spoilt:
@@ -418,6 +430,8 @@ class Machine:
         self.world.clockwork.after(RESTING_TICK_S if resting else TICK_S, self._tick, life)
         if not self.paused:
             self._tell_room()
+            if self.world.plan.changes:
+                self._part(self.node)
             if self._clockwork.now >= self._held_due_s:  # as the service does, once a second
                 self._held_due_s = self._clockwork.now + HELD_S
                 self.held = max(self.held, self.node.group_commit.durable_sequence)
@@ -431,6 +445,22 @@ class Machine:
             if self.node.operations.count:
                 for step in range(1, ALARMS):
                     self.world.clockwork.after(TICK_S * step / ALARMS, self._alarms, life)
+
+    def _part(self, node: Node) -> None:
+        """As the service does, end the links with members that have left, or all, if its own has."""
+        ends = {node.peers.number_of[at] for at in node.peers.ends(self.instant())}
+        for number in sorted(ends):
+            self.world.network.break_between(self.index, self.world.index_of[number])
+
+    def place(self, other: int) -> int | None:
+        """Of another machine among the members that its node knows."""
+        assert self.node is not None
+        return self.node.peers.index_of.get(self.world.numbers[other])
+
+    def knows(self, other: int) -> bool:
+        """Whether another machine is a member, and this one too, as far as its node knows."""
+        place = self.place(other) if self.node is not None else None
+        return place is not None and self.node is not None and self.node.peers.wanted(place)
 
     def _hasten(self, node: Node, tick_s: float) -> None:
         """Rounds that were put off just now come sooner, and as far from each other in ticks."""
@@ -471,7 +501,7 @@ class Machine:
         self.world.log_watch.look(self)
         if node.intake.broken:
             self._disconnect(node)
-        if node.intake.ready:
+        if node.intake.ready or node.scheduler.unfinished:
             self.wake()
         if node.group_commit.stalled or self._stalled is not None:
             self._judge_stall(node)
@@ -611,14 +641,18 @@ class Machine:
 
     def open_link(self, link: Link) -> Outbox:
         assert self.node is not None
-        outbox = self.node.link(link.other(self).index, self.instant())
+        place = self.place(link.other(self).index)
+        assert place is not None
+        outbox = self.node.link(place, self.instant())
         self.world.witness.linked(self, link.other(self).index)
         self.wake()
         return self._register(outbox, link)
 
     def close_link(self, link: Link, outbox: Outbox) -> None:
         assert self.node is not None
-        self.node.unlink(link.other(self).index, outbox, self.instant())
+        place = self.place(link.other(self).index)
+        assert place is not None
+        self.node.unlink(place, outbox, self.instant())
         self._ends.pop(outbox, None)
         self._order.pop(outbox, None)
         self.wake()
@@ -649,7 +683,8 @@ class Machine:
             if type(message) in HEARD:
                 self.world.witness.heard(self, member, message)
         try:
-            unexpected = self.node.receive(member, outbox, messages, now)
+            place = self.node.peers.index_of[self.world.numbers[member]]
+            unexpected = self.node.receive(place, outbox, messages, now)
         except ProtocolError as error:
             unexpected = None
             self.world.blame("protocol", f"n{self.index + 1} refused what n{member + 1} said: {error}")

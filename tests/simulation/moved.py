@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from basestore.storage.engine import Batch
 from tests.simulation import stored as s
 from tests.simulation.history import STORED
-from tests.simulation.seats import FILL, JOINT, STILL, Seats
+from tests.simulation.seats import DEAD, DRAINING, FILL, JOINING, JOINT, MEMBER, STILL, Seats
 
 if TYPE_CHECKING:
     from tests.simulation.decided import Decided
@@ -93,8 +93,8 @@ class Moved:
         hints = (
             machine.disk.durable(s.member_key(s.HINT, name, row))
             for machine in world.machines
-            for name in world.names
-            if (machine, name) != but
+            for name in dict.fromkeys(world.names)
+            if (machine, name) != but and not machine.gone
         )
         return any(hint is not None and s.holds(row, s.hinted_record(hint), version) for hint in hints)
 
@@ -106,6 +106,14 @@ class Moved:
         if machine.node is not None:
             epochs.add(machine.node.membership.group.epoch)
         return epochs
+
+    def members(self, machine: "Machine", *standing: str) -> list[int]:
+        """Machines of those that are members by all that a machine can go by, and stand so, if that is
+        said."""
+        wanted = standing or (JOINING, MEMBER, DRAINING, DEAD)
+        known = [self._world.seating.known_at(epoch) for epoch in self._epochs(machine)]
+        index_of = self._world.index_of
+        return [index_of[each] for each in known[0] if all(of.get(each) in wanted for of in known)]
 
     def holds(self, machine: "Machine", member: int, partition: int) -> bool:
         """Whether a member holds a partition by all that a machine can go by."""
@@ -136,7 +144,7 @@ class Moved:
         """Whether a hint goes, for its member has no seat any more: then it is kept for those that have one,
         or was a mere copy of what one of these has. Or the member has taken it, and given it up since, as its
         keeper does not know yet."""
-        world, member = self._world, self._world.names.index(name)
+        world, member = self._world, self._world.member_called(name, machine)
         partition, version = s.partition_of(row), s.hinted_record(old)[: s.VERSION]
         if not world.plan.moves:
             return False
@@ -199,11 +207,7 @@ class Moved:
         if not world.plan.moves:
             return
         world.clockwork.run(world.clockwork.now + LATE_S)
-        if (
-            not self._ends()
-            and world.clocks_misled
-            and not all(m.config.clock_is_right for m in world.machines)
-        ):
+        if not self._ends() and world.clocks_misled and not world.vouched:
             world.clocks_are_right()  # until then stamps that lie far ahead are taken by nobody
             world.await_health()
             self._ends()
@@ -229,7 +233,7 @@ class Moved:
             return True
         if log.held(log.last).is_moving:
             return False
-        return all(self._is_settled(machine) for machine in world.machines)
+        return all(self._is_settled(machine) for machine in world.roster.members)
 
     def _is_settled(self, machine: "Machine") -> bool:
         """Whether it holds what it is to, and counts for it, and nothing else."""
@@ -255,6 +259,6 @@ class Moved:
         assert log is not None
         held = log.held(log.last)
         moving = {at: seats for at, seats in enumerate(held.seats) if seats.stage != STILL}
-        unsettled = [f"n{each.index + 1}" for each in world.machines if not self._is_settled(each)]
+        unsettled = [f"n{each.index + 1}" for each in world.roster.members if not self._is_settled(each)]
         epochs = [seen.epoch for seen in world.log_watch.seen]
         return f"{epochs} of {log.last}, unplanned {held.unplanned}, {held.plan}, {moving}, not {unsettled}"

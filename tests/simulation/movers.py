@@ -7,7 +7,7 @@ the product makes: any members may be told to take a partition, up to all of its
 An ambush strikes when a stage of a move is decided: those who would learn of it are cut off, or those who
 know, so that a bare quorum is left that does not; or one of those that leave falls just behind the end.
 
-Members that are drained, removed or replaced would be asked for here, too.
+Members that come and go are asked for in `changers.py`.
 """
 
 from dataclasses import replace
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from basestore.topology.changes import CancelMoves, Change, Rebalance, SetReplication, SetSetting
 from basestore.topology.topology import Topology
+from tests.simulation import crossings
 from tests.simulation.clockwork import Stream
 from tests.simulation.governors import Governor
 from tests.simulation.losses import lose_store, may_lose
@@ -53,16 +54,19 @@ def moving(plan: Plan, stream: Stream) -> Plan:
     slower_s = stream.pick((0.005, 0.02))
     clients = tuple(client._replace(loop_s=client.loop_s + slower_s) for client in plan.clients)
     replicas = plan.replication if stream.chance(0.8) else stream.pick((2, 3))
-    return replace(
+    wide = replace(
         plan, machines=plan.machines + more, faults=faults, seconds=seconds, clients=clients, moves=True,
         replication=min(replicas, count), partitions=min(plan.partitions, 6),
     )  # fmt: skip
+    return crossings.crossing(wide, stream) if stream.chance(crossings.CHANCE) else wide
 
 
 def drawn_goals(seed: int, topology: Topology) -> dict[int, tuple[int, ...]]:
     """In place of the product's plan: whoever may hold partitions."""
     stream = Stream(seed, f"goals {topology.epoch}")
     staying = [member.number for member in topology.staying]
+    if len(staying) < topology.replication:  # as the product's: too few of them are there
+        return {}
     goals = {}
     for partition, seats in enumerate(topology.seats):
         change = stream.weighted(((0, 3.0), (1, 4.0), (2, 2.0), (3, 1.0), (len(seats.new), 1.5)))
@@ -72,7 +76,8 @@ def drawn_goals(seed: int, topology: Topology) -> dict[int, tuple[int, ...]]:
         come = [number for number in order if number not in seats.new]
         rest = [number for number in order if number not in kept and number not in come]
         goal = (kept + come + rest)[: topology.replication]
-        if (change and set(goal) != set(seats.new)) or len(goal) != len(seats.new):
+        moves = change or not set(staying) >= set(seats.new)
+        if (moves and set(goal) != set(seats.new)) or len(goal) != len(seats.new):
             goals[partition] = tuple(goal)
     return goals
 
@@ -84,18 +89,22 @@ class Mover(Governor):
         """Ask for something, unless the clients' time is over."""
         world = self.world
         if world.clockwork.now < world.plan.seconds and self._asked < MOST:
-            wait_s = FIRST_S if not self._asked else self._stream.exponential(EVERY_S)
-            world.clockwork.after(wait_s, self._ask_any)
+            every_s = crossings.EVERY_S if world.plan.theme == crossings.THEME else EVERY_S
+            wait_s = FIRST_S if not self._asked else self._stream.exponential(every_s)
+            world.clockwork.after(wait_s, self.ask_any)
 
-    def _ask_any(self) -> None:
+    def ask_any(self) -> None:
         if self.world.clockwork.now >= self.world.plan.seconds:
+            return
+        if self._waits():
+            self.begin()
             return
         self._asked += 1
         count = 1 if self._stream.chance(0.85) else 2
         for _ in range(count):
-            machine = self._stream.pick(self.world.machines)
+            machine = self._stream.pick(self.world.roster.members)
             again = self._stream.chance(0.3)
-            change = self._next_change()
+            change = self.next_change()
             if machine.node is None:
                 continue
             if again and self._unknown:
@@ -105,9 +114,16 @@ class Mover(Governor):
                 self.change(machine, change)
         self.begin()
 
-    def _next_change(self) -> Change:
+    def _waits(self) -> bool:
+        """Where one move follows the other it is left to end, mostly."""
+        narrow = self.world.plan.theme == crossings.THEME
+        moving = any(seats.stage != STILL for seats in self.world.seating.all())
+        return narrow and moving and self._stream.chance(crossings.PATIENCE)
+
+    def next_change(self) -> Change:
         stream, world = self._stream, self.world
-        what = stream.weighted((("balance", 5.0), ("replicas", 2.0), ("cancel", 1.2), ("bounds", 1.0)))
+        replicas = 5.0 if world.plan.theme == crossings.THEME else 2.0
+        what = stream.weighted((("balance", 5.0), ("replicas", replicas), ("cancel", 1.2), ("bounds", 1.0)))
         if what == "replicas":
             return SetReplication(1 + stream.below(min(REPLICAS_MAX, len(world.machines))))
         if what == "cancel":
@@ -121,23 +137,25 @@ class Mover(Governor):
 
 
 class Ambushes:
-    """Of one world."""
+    """Of one world. `struck`: one of them has."""
 
     def __init__(self, world: "PlannedWorld") -> None:
         self._world = world
         self._stream = Stream(world.plan.seed, "ambushes of moves")
+        self.struck = False
 
     def decided(self, partition: int, before: Seats, after: Seats) -> None:
         """A partition has other seats from now on, and hardly anybody knows."""
         world, stream = self._world, self._stream
-        strikes, how = stream.chance(STRIKES), stream.random()
+        share = crossings.STRIKES if world.plan.theme == crossings.THEME else STRIKES
+        strikes, how = stream.chance(share), stream.random()
         lasts, size = stream.uniform(0.1, 1.5), stream.random()
         if world.network.calm or world.clockwork.now > world.plan.seconds or not strikes:
             return
         world.clockwork.after(0.0, self._strike, before, after, how, lasts, size)
 
     def _strike(self, before: Seats, after: Seats, how: float, lasts: float, size: float) -> None:
-        world = self._world
+        world, self.struck = self._world, True
         members = sorted(before.both)
         if after.stage == STILL and how < 0.45:  # one that leaves, or stays, or comes, falls
             struck = world.machines[members[int(size * len(members))]]

@@ -1,19 +1,21 @@
 """Mutants: deliberate bugs, each put in by patching the product from outside, and the checkers that
 are expected to find it. With none switched on the product is as it is.
 
-    python -m tests.simulation --mutants [NAME ...] [--jobs N] [-o json]
+    python -m tests.simulation --mutants [NAME or FAMILY ...] [--jobs N] [-o json]
 
-They are tried side by side, one a core unless `--jobs` says otherwise. Each is played on seeds
-0, 1, 2, ... until a checker complains or its time is over; those that need a certain kind of world pass
-over the seeds of others. A complaint of a checker that was not expected counts if the same seed has none
-without the mutant. Where a breakage of the model leaves out the same rule, that is tried first, for
-half of the time at most; and where `tests/consensus` leaves it out of the library alone, its scripted case
-or seed is tried when a fifth of the time is over. One that makes the product crash, and is not meant to,
-proves nothing: it no longer fits the product, and the whole run fails.
+A family is all whose names begin alike: `moves` those of `moves: no fence` and so on. They are tried side by
+side, one a core unless `--jobs` says otherwise. Each is played on seeds 0, 1, 2, ... until a checker
+complains or its time is over; those that need a certain kind of world pass over the seeds of others. A
+complaint of a checker that was not expected counts if the same seed has none without the mutant. Where a
+breakage of the model leaves out the same rule, that is tried first, for half of the time at most. Where a
+scripted case shows it (`cases`), or `tests/consensus` leaves it out of the library alone, that is tried once
+a fifth of the time is over. One that makes the product crash, and is not meant to, proves nothing: it no
+longer fits the product, and the whole run fails.
 """
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
@@ -23,6 +25,7 @@ from typing import NamedTuple
 from tests.consensus.mutants import MUTANTS as OF_RAFT
 from tests.consensus.mutants import caught
 from tests.model.breakages import BREAKAGES, catch
+from tests.simulation.cases import CASES, shown_by
 from tests.simulation.drawing import draw
 from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant
 from tests.simulation.outcome import Outcome, play
@@ -30,6 +33,7 @@ from tests.simulation.plan import Reduction
 
 SHARE_MIN = 0.95
 CRASH = "crash"
+OTHERS = ("the model", "a case", "the library")  # what is tried beside whole worlds
 
 
 class Trial(NamedTuple):
@@ -41,6 +45,13 @@ class Trial(NamedTuple):
     cpu_s: float
     seed: int
     crash: str = ""
+
+    @property
+    def how(self) -> str:
+        """What found it; empty if nothing has."""
+        if self.caught_by is None:
+            return ""
+        return next((other for other in OTHERS if self.caught_by.startswith(other)), "whole worlds")
 
 
 @contextmanager
@@ -66,9 +77,9 @@ def try_mutant(mutant: Mutant, cpu_s_max: float, first_seed: int = 0) -> Trial:
         law, _ = catch(breakage, cpu_s_max / 2)
         if law is not None:
             return Trial(f"the model: {law}", seeds, time.process_time() - began_s, seed)
-    kept = Reduction(clients=mutant.clients)
+    kept, elsewhere = Reduction(clients=mutant.clients), mutant.rule or mutant.name in CASES
     for seed in seeds_for(mutant, first_seed):
-        if time.process_time() - began_s >= (cpu_s_max / 5 if mutant.rule else cpu_s_max):
+        if time.process_time() - began_s >= (cpu_s_max / 5 if elsewhere else cpu_s_max):
             break
         with switched_on(mutant):
             outcome = play(seed, kept)
@@ -78,6 +89,9 @@ def try_mutant(mutant: Mutant, cpu_s_max: float, first_seed: int = 0) -> Trial:
         surprise = caught_by is not None and caught_by not in mutant.expected
         if crash or (caught_by and not (surprise and play(seed, kept).violations)):
             return Trial(caught_by, seeds, time.process_time() - began_s, seed, crash)
+    with switched_on(mutant):
+        if case := shown_by(mutant.name):
+            return Trial(f"a case: {case}", seeds, time.process_time() - began_s, seed)
     rule = next((each for each in OF_RAFT if each.name == mutant.rule), None)
     if rule is not None and (found := caught(rule)):
         return Trial(f"the library: {found.partition(':')[0]}", seeds, time.process_time() - began_s, seed)
@@ -104,9 +118,15 @@ def misfit(mutant: Mutant, seconds: float) -> str:
         return verdict(mutant, play(seed, Reduction(faults, mutant.clients, seconds)))[1]
 
 
+def family(mutant: Mutant) -> str:
+    """What its name begins with, as others' do."""
+    return mutant.name.partition(": ")[0]
+
+
 def report(names: list[str], cpu_s_max: float, *, jobs: int, as_json: bool) -> int:
-    """Try all, or those named; fail unless 95 % are caught and none crashes that is not meant to."""
-    chosen = [mutant.name for mutant in MUTANTS if not names or mutant.name in names]
+    """Try all, or those named, or of families that are; fail unless 95 % are caught and none crashes that is
+    not meant to."""
+    chosen = [each.name for each in MUTANTS if not names or not {each.name, family(each)}.isdisjoint(names)]
     trials = {}
     # Processes, each used once: a mutant must find the product as it is, and its CPU time is its own.
     with get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
@@ -118,7 +138,9 @@ def report(names: list[str], cpu_s_max: float, *, jobs: int, as_json: bool) -> i
     if as_json:
         print(json.dumps({"mutants": {name: trial._asdict() for name, trial in trials.items()}}))
     else:
-        print(f"{caught} of {len(trials)} caught")
+        found = Counter(trial.how for trial in trials.values() if trial.how)
+        by = ", ".join(f"{count} by {how}" for how, count in found.most_common())
+        print(f"{caught} of {len(trials)} caught: {by}" if by else f"none of {len(trials)} caught")
     crashed = any(trial.crash for trial in trials.values())
     return int(crashed or caught < SHARE_MIN * len(trials))
 
@@ -130,8 +152,9 @@ def _try_named(task: tuple[str, float]) -> tuple[str, Trial]:
 
 def line(name: str, trial: Trial) -> str:
     """What came of one, for people."""
-    word = f"caught by {trial.caught_by}" if trial.caught_by else "SURVIVES"
-    why = "" if trial.caught_by else SURVIVORS.get(name, "for no known reason")
+    found, _, case = (trial.caught_by or "").partition(": ")
+    word = f"caught by {found}" if found else "SURVIVES"
+    why = case if found else SURVIVORS.get(name, "for no known reason")
     if trial.crash:
         word, why = "DOES NOT FIT", trial.crash
     return f"{name:60} {word:30} {trial.seeds:5} seeds {trial.cpu_s:6.1f} CPU s  {why}"

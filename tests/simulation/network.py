@@ -67,10 +67,11 @@ class Network:
 
     def dial(self, a: "Machine", b: "Machine", life: int) -> None:
         """The lower member tries to connect, and again after a while, for as long as it lives."""
-        if a.life != life or a.node is None or (a.index, b.index) in self.links:
+        if a.life != life or a.node is None or (a.index, b.index) in self.links or b.ended:
             return
         way, back = (a.index, b.index), (b.index, a.index)
-        if a.paused or b.paused or b.node is None or self.cuts[way] or self.cuts[back]:
+        apart = a.paused or b.paused or b.node is None or self.cuts[way] or self.cuts[back]
+        if apart or not (a.knows(b.index) and b.knows(a.index)):
             self._clockwork.after(self._stream.uniform(0.05, ATTEMPT_S_MAX), self.dial, a, b, life)
             return
         link = self.links[way] = Link(a, b)
@@ -81,7 +82,8 @@ class Network:
         self._clockwork.after(hello + welcome, a.enter, self._open, link, a, a.life)
 
     def _open(self, link: Link, machine: "Machine", life: int) -> None:
-        if link.broken or machine.node is None or machine.life != life:
+        known = machine.knows(link.other(machine).index)
+        if link.broken or machine.node is None or machine.life != life or not known:
             self.break_link(link)
             return
         link.outboxes[machine.index] = machine.open_link(link)

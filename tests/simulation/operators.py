@@ -110,11 +110,11 @@ class Operator:
         world = self.world
         if world.clockwork.now < world.plan.seconds:
             wait_s = EVERY_S * (20 if world.resting else 1)
-            world.clockwork.after(self._stream.exponential(wait_s), self._ask_any)
+            world.clockwork.after(self._stream.exponential(wait_s), self.ask_any)
 
-    def _ask_any(self) -> None:
-        machine = self._stream.pick(self.world.machines)
-        keepers = [each for each in self.world.machines if keeps_late(each)]
+    def ask_any(self) -> None:
+        machine = self._stream.pick(self.world.roster.members)
+        keepers = [each for each in self.world.roster.members if keeps_late(each)]
         if keepers and self._stream.chance(0.7):
             machine = self._stream.pick(keepers)
         what = self._stream.weighted([(self.prove, 3.0), (self.explain, 1.0), (self.replay, 2.0)])
@@ -154,7 +154,7 @@ class Operator:
         def heard(answer: Message | None) -> None:
             if answer is not None and not isinstance(answer, Failed):
                 self.world.counts["explained"] += 1
-                told = explanation(answer, bucket, key.encode(), self.world.cluster.names)
+                told = explanation(answer, bucket, key.encode(), self.world.called)
                 winner = told.winner.encode() if told.winner is not None else b""
                 self.world.witness.proofs.explained(bucket, key, told.settled, winner)
             after()
@@ -181,7 +181,7 @@ class Operator:
     ) -> None:
         """Whether the write of a receipt is everywhere, for good."""
         world = self.world
-        names = Names(world.cluster.names.items(), world.cluster.id)
+        names = Names(world.called.items(), world.cluster.id)
         told = receipt(written, operation.level, names)
 
         def done(result: Convergence) -> None:
@@ -225,7 +225,7 @@ class Operator:
                 if answer is None:
                     following.miss(ConnectionLost("no answer came"))
                 else:
-                    following.hear(answer, Names(world.cluster.names.items(), world.cluster.id), sent_s)
+                    following.hear(answer, Names(world.called.items(), world.cluster.id), sent_s)
             except BasestoreError:
                 after()
                 return

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation.drawing import draw
 from tests.simulation.history import Violation
-from tests.simulation.plan import WHOLE, Reduction
+from tests.simulation.plan import WHOLE, Plan, Reduction
 from tests.simulation.world import PlannedWorld
 
 
@@ -25,13 +25,19 @@ class Outcome:
 
 
 def play(seed: int, kept: Reduction = WHOLE) -> Outcome:
-    """Play a seed to its end. A world is small and short-lived, so that looking for its garbage waits
-    until it is over: that is a tenth of the time. What was there before is not looked through for it."""
+    """Play a seed to its end."""
+    return play_plan(draw(seed).reduced(kept))
+
+
+def play_plan(plan: Plan) -> Outcome:
+    """The same with another plan than is drawn for a seed. A world is small and short-lived, so that looking
+    for its garbage waits until it is over: that is a tenth of the time. What was there before is not looked
+    through for it."""
     began_s = time.process_time()
     gc.freeze()
     gc.disable()
     try:
-        outcome = _play(seed, kept)
+        outcome = _play(plan)
     finally:
         gc.collect()
         gc.unfreeze()
@@ -40,9 +46,11 @@ def play(seed: int, kept: Reduction = WHOLE) -> Outcome:
     return outcome
 
 
-def _play(seed: int, kept: Reduction) -> Outcome:
-    world = PlannedWorld(draw(seed).reduced(kept))
+def _play(plan: Plan) -> Outcome:
+    world = PlannedWorld(plan)
     world.run()
     world.counts[f"theme: {world.plan.theme}"] += 1
     operations = len(world.history.operations)
-    return Outcome(seed, world.digest, operations, world.violations, world.clockwork.now, 0.0, world.counts)
+    return Outcome(
+        plan.seed, world.digest, operations, world.violations, world.clockwork.now, 0.0, world.counts
+    )

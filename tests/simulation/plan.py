@@ -124,6 +124,8 @@ class Plan:
     requests_max: int = 0  # the same for requests of clients; 0: as always, and nothing floods
     operators: int = 0  # how many ask as operators do: converged, explain, replay --late
     moves: bool = False  # partitions move from member to member
+    changes: bool = False  # and members come and go
+    march: int = 0  # so many come, and as many leave, one after the other
 
     @cached_property
     def clocks_jump(self) -> bool:

@@ -90,6 +90,11 @@ class Promises:
         self._world.counts["spared: what was promised to who has no seat any more"] += not stayed
         return stayed
 
+    @property
+    def _there(self) -> list["Machine"]:
+        """The machines that may deliver what they keep: who has left does not."""
+        return [each for each in self._world.machines if not each.gone]
+
     def tear(self, machine: "Machine", row: bytes) -> None:
         """A hint of this row is spoilt there: what rested on it is no promise any more."""
         self._torn.add((machine.disk, row))
@@ -157,10 +162,10 @@ class Promises:
 
     def _anywhere(self, row: bytes, version: bytes) -> bool:
         """Whether that version, or a better one, is on any disk, or was there and is due to be purged."""
-        if any(self._holdings.kept(m, row, m.disk.get(s.DATA + row), version) for m in self._world.machines):
+        if any(self._holdings.kept(m, row, m.disk.get(s.DATA + row), version) for m in self._there):
             return True
-        keys = [s.member_key(s.HINT, name, row) for name in self._world.names]
-        hints = (machine.disk.get(key) for machine in self._world.machines for key in keys)
+        keys = [s.member_key(s.HINT, name, row) for name in dict.fromkeys(self._world.names)]
+        hints = (machine.disk.get(key) for machine in self._there for key in keys)
         return any(hint is not None and s.holds(row, s.hinted_record(hint), version) for hint in hints)
 
     def ruined(self) -> None:
@@ -189,13 +194,22 @@ class Promises:
             return False
         if self._holdings.durable(machine, row, version):
             return False
-        if all(each.disk is not keeper for each in self._world.machines):
+        if all(each.disk is not keeper or (each.gone and each.away) for each in self._world.machines):
+            return False
+        if self._left_with(keeper) and self._anywhere(row, version):
             return False
         if not self._coming(replica, row, version):
             text = f"{operation} is not on n{replica + 1}, no hint is kept and nothing is owed"
             self._world.blame("debts", text)
             return False
         return True
+
+    def _left_with(self, keeper: "Disk") -> bool:
+        """Whether who kept a hint has left. It gives away those that are only copies before that; what else
+        it kept exchanges bring, for others have it."""
+        left = any(each.disk is keeper and each.gone for each in self._world.machines)
+        self._world.counts["spared: a hint that is a copy has gone with who kept it"] += left
+        return left
 
     def _instead(self, row: bytes, version: bytes) -> bytes:
         """That version, or what stands for it: a late hint stood for all that it beats, too."""
@@ -205,7 +219,7 @@ class Promises:
     def _coming(self, replica: int, row: bytes, version: bytes) -> bool:
         """Whether some member keeps a hint of that version for the replica, or has marked it as owed."""
         key = s.member_key(s.HINT, self._world.names[replica], row)
-        found = (machine.disk.get(key) for machine in self._world.machines)
+        found = (machine.disk.get(key) for machine in self._there)
         return self.owed(replica, row, version) or any(
             hint is not None and s.holds(row, s.hinted_record(hint), version) for hint in found
         )
@@ -220,6 +234,9 @@ class Promises:
             if not operation.promised or not operation.version:
                 continue
             row = world.row(operation.bucket, operation.key)
+            keeper = world.machines[operation.node].disk
+            if self._left_with(keeper) and self._anywhere(row, operation.version):
+                continue
             for replica in operation.promised:
                 if not self._seated(replica, row, self._promised[operation.number]):
                     continue
@@ -248,7 +265,7 @@ class Promises:
     def _late(self, replica: int, row: bytes, version: bytes) -> bool:
         """Whether some member still keeps a hint for the replica that came too late, for an operator."""
         key = s.member_key(s.HINT, self._world.names[replica], row)
-        hints = (machine.disk.get(key) for machine in self._world.machines)
+        hints = (machine.disk.get(key) for machine in self._there)
         return any(
             hint is not None and s.late(hint) and s.holds(row, s.hinted_record(hint), version)
             for hint in hints
@@ -257,7 +274,7 @@ class Promises:
     def owed(self, replica: int, row: bytes, version: bytes) -> bool:
         """Whether some member has marked that the replica may lack it, or the record that beats it."""
         key = s.member_key(s.DEBT, self._world.names[replica], row[:2])
-        disks = [machine.disk for machine in self._world.machines]
+        disks = [machine.disk for machine in self._there]
         debts = [debt for disk in disks if (debt := disk.get(key)) is not None]
         winner = version
         for blob in (disk.get(s.DATA + row) for disk in disks) if debts else ():
@@ -298,14 +315,15 @@ class Promises:
                 late.append(s.hinted_record(new)[: s.VERSION])
                 if s.only_copy(old):
                     name, row = s.hinted_row(key)
-                    member = self._world.machines[self._world.names.index(name)]
+                    member = self._world.machines[self._world.member_called(name, machine)]
                     stamp = s.stamp_of(s.hinted_record(old))
                     self._stamps.judge_late(member, machine.index, row, stamp, self._kept_s.get(at, INF))
 
     def _judge_given_up(self, machine: "Machine", key: bytes, old: bytes, batch: Batch) -> None:
         """A hint goes: its member holds all that was kept there, or is owed it from now on."""
         (name, row), stood = s.hinted_row(key), self._stood.pop((machine.disk, key), [])
-        member, record = self._world.machines[self._world.names.index(name)], s.hinted_record(old)
+        member = self._world.machines[self._world.member_called(name, machine)]
+        record = s.hinted_record(old)
         if self._world.moved.hands_on(machine, name, row, old, batch):
             return
         # A better one was lost again, as its keeper crashed.
@@ -329,7 +347,7 @@ class Promises:
         """A spoilt hint goes: where nobody else has its write that is a loss."""
         row, record = s.hinted_row(key)[1], s.hinted_record(old)
         self._world.counts["spoilt hint found"] += 1
-        others = [s.member_key(s.HINT, name, row) for name in self._world.names]
+        others = [s.member_key(s.HINT, name, row) for name in dict.fromkeys(self._world.names)]
         hinted = (
             each.disk.get(other)
             for each in self._world.machines
@@ -346,7 +364,7 @@ class Promises:
     def _judge_ended(self, machine: "Machine", key: bytes) -> None:
         """A debt ends: its member holds what hints were given up for, as far as any other replica does."""
         name, prefix = s.hinted_row(key)
-        member = self._world.machines[self._world.names.index(name)]
+        member = self._world.machines[self._world.member_called(name, machine)]
         given_up = self._given_up.pop((machine.disk, key), [])
         if self._world.moved.forgives(machine, member, s.partition_of(prefix)):
             return

@@ -6,13 +6,13 @@ had may be gone. Members are machines' indices here. In worlds without moves all
 every store counts, or is excused.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import cbor2
 
 from tests.simulation import stored as s
-from tests.simulation.seats import STILL, Seats
+from tests.simulation.seats import MEMBER, STILL, Seats
 
 if TYPE_CHECKING:
     from tests.simulation.decided import Decided
@@ -71,6 +71,12 @@ class Seating:
         if self._log is None or epoch <= 0:
             return self._founded[partition]
         return self._log.held(epoch).seats[partition].named(self._world.index_of)
+
+    def known_at(self, epoch: int) -> Mapping[int, str]:
+        """How members stand, by number, as was decided up to an epoch; those that have left among them."""
+        if self._log is None:
+            return dict.fromkeys(self._world.numbers, MEMBER)
+        return self._log.held(max(0, epoch)).standing
 
     def between(self, first: int, last: int, partition: int) -> list[Seats]:
         """All that it went through, the last first."""
@@ -144,10 +150,21 @@ class Seating:
     def doubts(self, machine: "Machine", partition: int) -> None:
         """That it does not count is about to be noted."""
         came = self._came[partition].get(machine.index)
-        if came is not None and self.fit(machine, partition) and not machine.impaired:
+        # What is impaired only because a record is spoilt has all the others.
+        lost = machine.impaired and machine.replaced
+        if came is not None and self.fit(machine, partition) and not lost:
             self._doubted[machine.index, partition] = came
             self._world.doubted = True
             self._world.counts["moves: a member doubts that it kept its seat"] += 1
+
+    def takes_anew(self, machine: "Machine", row: bytes, record: bytes) -> bool:
+        """Whether its store doubts what it had of a partition, and takes a tombstone, or what expires, that
+        it may have purged: from one that has not done so yet, and until it counts."""
+        if not self._world.plan.moves or not record or not s.due_of(record):
+            return False
+        lacks = machine.disk.get(s.unfit_key(s.partition_of(row))) is not None
+        self._world.counts["spared: what is purged comes to who doubts what it had"] += lacks
+        return lacks
 
     def excused(self, machine: "Machine", partition: int) -> bool:
         """Whether its store has lost what it may have held of a partition, and has not made up for it."""

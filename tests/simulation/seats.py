@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from basestore.consistency import Level
 
 STILL, FILL, JOINT = 0, 1, 2
-SET_MEMBER, SET_SEATS, SET_PLAN, REBALANCE, CANCEL, REPLICATION = 6, 7, 10, 14, 15, 16  # kinds of changes
-ADD_MEMBER = 5
-LEFT = "left"
-STAYING = ("joining", "member")
+ADD_MEMBER, SET_MEMBER, SET_SEATS, SET_PLAN = 5, 6, 7, 10  # kinds of changes
+DRAIN, REMOVE, REPLACE, REBALANCE, CANCEL, REPLICATION = 11, 12, 13, 14, 15, 16
+JOINING, MEMBER, DRAINING, DEAD, LEFT = "joining", "member", "draining", "dead", "left"
+STAYING, GOING = (JOINING, MEMBER), (DRAINING, DEAD)
 SEATS_MAX = 15
 
 
@@ -73,19 +73,20 @@ class Seats(NamedTuple):
 
 class Held(NamedTuple):
     """Who holds what at an epoch, in members' numbers. `plan`: who is to, by partition; `standing`: of the
-    members, by number."""
+    members, by number; `called`: their names and addresses."""
 
     seats: tuple[Seats, ...]
     plan: Mapping[int, tuple[int, ...]]
     unplanned: bool
     replicas: int
     standing: Mapping[int, str]
+    called: Mapping[int, tuple[str, str]]
 
     @classmethod
     def decoded(cls, tables: list[Any]) -> "Held":
         """As an encoded topology has them."""
         _, (facts,), members, seats, *more = tables
-        unplanned, plan = more[4:] or (False, [])
+        unplanned, plan, *_ = more[4:] or (False, [])
         return cls(
             tuple(
                 Seats(since, stage, _numbers(old), _numbers(new or old)) for since, stage, old, new in seats
@@ -94,20 +95,35 @@ class Held(NamedTuple):
             unplanned,
             facts[2],
             {row[0]: row[5] for row in members},
+            {row[0]: (row[1], row[2]) for row in members},
         )
 
     @property
     def is_moving(self) -> bool:
-        """Whether anything is being changed yet, or is to be."""
-        return self.unplanned or bool(self.plan) or any(each.stage != STILL for each in self.seats)
+        """Whether anything is being changed yet, or is to be, or a member is to leave."""
+        planned = self.unplanned or bool(self.plan) or self.in_motion
+        return planned or any(each in GOING for each in self.standing.values())
+
+    @property
+    def in_motion(self) -> bool:
+        """Whether a partition is being moved."""
+        return any(each.stage != STILL for each in self.seats)
+
+    @property
+    def present(self) -> set[int]:
+        """The members that have not left."""
+        return {number for number, standing in self.standing.items() if standing != LEFT}
 
     def after(self, index: int, kind: int, fields: list[Any]) -> "Held | None":
-        """What an entry makes of it, if it has to do with it; None: it makes no sense. Members that are to
-        leave (kinds 11, 12 and 13) nobody asks for yet."""
+        """What an entry makes of it, if it has to do with it; None: it makes no sense."""
         if kind == ADD_MEMBER:
-            return self._replace(standing={**self.standing, max(self.standing) + 1: "joining"})
+            return self._joined(fields[0], fields[1])
         if kind == SET_MEMBER:
-            return self._with(fields[0], fields[4])
+            return self._with(fields[0], fields[1], fields[4])
+        if kind in (DRAIN, REMOVE):
+            return self._without(fields[0], DRAINING if kind == DRAIN else DEAD)
+        if kind == REPLACE:
+            return self._replaced(*fields)
         if kind == SET_SEATS:
             return self._stepped(index, fields[0])
         if kind == SET_PLAN:
@@ -117,17 +133,58 @@ class Held(NamedTuple):
         if kind == CANCEL:
             return self._cancelled(index, fields[0])
         if kind == REPLICATION:
-            staying = sum(each in STAYING for each in self.standing.values())
-            if fields[0] == self.replicas or not 1 <= fields[0] <= min(staying, SEATS_MAX):
+            if fields[0] == self.replicas or not 1 <= fields[0] <= min(len(self.staying), SEATS_MAX):
                 return None
             return self._replace(replicas=fields[0], unplanned=True)
         return self
 
-    def _with(self, number: int, standing: str | None) -> "Held | None":
+    @property
+    def staying(self) -> set[int]:
+        """The members that may be given partitions."""
+        return {number for number, standing in self.standing.items() if standing in STAYING}
+
+    def _joined(self, name: str, address: str) -> "Held | None":
+        called = [self.called[each] for each in self.present]
+        if any(name == known or address == at for known, at in called):
+            return None
+        number = max(self.standing) + 1
+        standing, known = {**self.standing, number: JOINING}, {**self.called, number: (name, address)}
+        return self._replace(standing=standing, called=known, unplanned=True)
+
+    def _with(self, number: int, address: str | None, standing: str | None) -> "Held | None":
         known = self.standing.get(number, LEFT)
         if known == LEFT or (standing == LEFT and any(number in each.both for each in self.seats)):
             return None
-        return self._replace(standing={**self.standing, number: standing or known})
+        name, at = self.called[number]
+        if any(self.called[each][1] == address for each in self.present - {number}):
+            return None
+        called = {**self.called, number: (name, address or at)}
+        return self._replace(standing={**self.standing, number: standing or known}, called=called)
+
+    def _may_go(self, number: int, standing: str) -> bool:
+        """Whether it may be on its way out so, from now on, and enough stay."""
+        known = self.standing.get(number, LEFT)
+        able = known != LEFT and known != DEAD and (known != DRAINING or standing == DEAD)
+        return able and len(self.staying - {number}) >= self.replicas
+
+    def _without(self, number: int, standing: str) -> "Held | None":
+        if not self._may_go(number, standing):
+            return None
+        return self._replace(standing={**self.standing, number: standing}, unplanned=True)
+
+    def _replaced(self, number: int, by: int, dead: bool) -> "Held | None":
+        """Another takes its place, in what it holds, or is to hold."""
+        known = self.standing.get(number, LEFT)
+        goes = known != LEFT and (known != DEAD or dead) and len(self.staying - {number}) >= self.replicas
+        if not goes or by not in self.staying:
+            return None
+        goals = {at: self.plan.get(at, seats.new) for at, seats in enumerate(self.seats)}
+        theirs = {at: goal for at, goal in goals.items() if number in goal}
+        if any(by in goal for goal in theirs.values()):
+            return None
+        plan = {at: tuple(by if each == number else each for each in goal) for at, goal in theirs.items()}
+        standing = {**self.standing, number: DEAD if dead else DRAINING, by: MEMBER}
+        return self._replace(standing=standing, plan=self.lacking({**self.plan, **plan}))
 
     def _stepped(self, index: int, rows: list[list[int]]) -> "Held | None":
         seats = list(self.seats)
@@ -140,7 +197,7 @@ class Held(NamedTuple):
         return held._replace(plan=held.lacking(self.plan))
 
     def _may_step(self, was: Seats, now: Seats) -> bool:
-        able = {number for number, standing in self.standing.items() if standing != LEFT}
+        able = self.present
         for members in (now.old, now.new):
             if not members or len(set(members)) < len(members) or not able >= set(members):
                 return False
@@ -152,8 +209,7 @@ class Held(NamedTuple):
         return was.stage != STILL and now.old == now.new and now.old in goals
 
     def _planned(self, index: int, made_at: int, rows: list[list[int]]) -> "Held | None":
-        able = {number for number, standing in self.standing.items() if standing in STAYING}
-        goals = {at: tuple(goal) for at, *goal in rows}
+        able, goals = self.staying, {at: tuple(goal) for at, *goal in rows}
         wrong = any(
             not 0 <= at < len(self.seats) or len({*goal}) != self.replicas or len(goal) != self.replicas
             or not able >= set(goal)
@@ -161,20 +217,26 @@ class Held(NamedTuple):
         )  # fmt: skip
         if wrong or made_at != index - 1:
             return None
-        standing = {each: "member" if of == "joining" else of for each, of in self.standing.items()}
+        named = {each for goal in goals.values() for each in goal}
+        standing = {
+            each: MEMBER if of == JOINING and each in named else of for each, of in self.standing.items()
+        }
         return self._replace(plan=self.lacking(goals), unplanned=False, standing=standing)
 
     def _cancelled(self, index: int, named: list[int]) -> "Held | None":
         moving = {at for at, each in enumerate(self.seats) if each.stage != STILL} | self.plan.keys()
         asked = set(named) or moving
-        if not asked <= moving or len(set(named)) < len(named) or not (asked or self.unplanned):
+        kept = [each for each, of in self.standing.items() if of == DRAINING and not named]
+        if not asked <= moving or len(set(named)) < len(named) or not (asked or kept or self.unplanned):
             return None
         seats = tuple(
             Seats(index, STILL, each.old, each.old) if at in asked and each.stage != STILL else each
             for at, each in enumerate(self.seats)
         )
         plan = {at: goal for at, goal in self.plan.items() if at not in asked}
-        return self._replace(seats=seats, plan=plan, unplanned=self.unplanned and bool(named))
+        standing = {**self.standing, **dict.fromkeys(kept, MEMBER)}
+        unplanned = self.unplanned and bool(named)
+        return self._replace(seats=seats, plan=plan, unplanned=unplanned, standing=standing)
 
     def lacking(self, goals: Mapping[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
         """Those of them that are not reached."""

@@ -19,6 +19,7 @@ from basestore.protocol.anti_entropy import Roots, Syn
 from basestore.protocol.codec import Message
 from basestore.protocol.replication import DIRECT, Applied, Apply
 from tests.simulation import stored as s
+from tests.simulation.seats import DRAINING, MEMBER
 
 if TYPE_CHECKING:
     from tests.simulation.holdings import Holdings
@@ -150,7 +151,7 @@ class Stamps:
         others in this life, or has waited for them, nor before it has met a majority."""
         world, index, name = self._world, machine.index, f"n{machine.index + 1}"
         replicas = [world.machines[at] for at in world.seating.lately(partition) if at != index]
-        others = [each.index for each in world.machines if each is not machine]
+        others = [each for each in world.moved.members(machine) if each != index]
         known = max(s.closed_in(each.disk.get(key)) for each in (machine, *replicas))
         if closed <= known or index not in self._begun_s:
             return
@@ -159,8 +160,9 @@ class Stamps:
         if heard < len(others) and life_s < machine.listen_s - LAG_SLACK_S:
             text = f"{name} closes {partition} {life_s:.2f} s after its start"
             world.blame("closed", f"{text}, and has heard {heard} of {len(others)}")
-        compared = len(self._compared[index])
-        if 2 * (compared + 1) <= len(others) + 1 and not machine.config.clock_is_right:
+        counted = [each for each in world.moved.members(machine, MEMBER, DRAINING) if each != index]
+        compared = len(self._compared[index] & {*counted})
+        if 2 * (compared + 1) <= len(counted) + 1 and not machine.config.clock_is_right:
             text = f"{name} closes {partition} by a clock"
             world.blame("closed", f"{text} that only {compared} others can have agreed with")
 
@@ -190,7 +192,8 @@ class Stamps:
         """Whether what a member sends now may have to wait until its epoch is in use: until then what it
         sends may have come another way."""
         peers = machine.node.peers if machine.node is not None else None
-        told = peers.all[source].told_epoch if peers is not None else 0
+        place = machine.place(source) if peers is not None else None
+        told = peers.all[place].told_epoch if peers is not None and place is not None else 0
         return self._world.plan.moves and peers is not None and told > peers.epoch
 
     def _note_clock(self, machine: "Machine") -> None:

@@ -39,14 +39,16 @@ def test_while_nobody_asks_anything_nothing_is_mended(moved: dict[str, int], wro
         ((), "hints_created", set()),
     ],
 )  # fmt: skip
+@pytest.mark.parametrize("struck", [False, True])
 def test_without_a_fault_nobody_counts_trouble(
-    faults: tuple[Fault, ...], counter: str, wrong: set[str]
+    faults: tuple[Fault, ...], counter: str, wrong: set[str], struck: bool
 ) -> None:
     scene = Scene()
+    scene.world.ambushes.struck = struck
     scene.world.plan = replace(scene.world.plan, faults=faults)
     counts = Counter({counter: 1})
     examination(scene).judge_rest(scene.world.machines[0], counts, counts)
-    assert scene.wrong() == wrong
+    assert scene.wrong() == (set() if struck else wrong)
 
 
 @pytest.mark.parametrize(

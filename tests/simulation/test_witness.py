@@ -2,6 +2,7 @@
 
 import ast
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,20 @@ def test_what_is_new_at_or_below_a_closed_stamp_is_found_whichever_way_it_came()
     assert scene.wrong() == {"closed"}
 
 
+@pytest.mark.parametrize(("lost", "wrong"), [(False, set()), (True, {"closed"})])
+def test_who_doubts_its_seat_and_has_a_spoilt_record_has_all_others(lost: bool, wrong: set[str]) -> None:
+    scene = Scene()
+    scene.world.plan = replace(scene.world.plan, moves=True)
+    scene.stand(0, summary(closed_ms=50))
+    machine = scene.world.machines[1]
+    scene.put(1, record(40))
+    machine.spoilt.add(s.DATA + scene.row("spoilt"))
+    machine.impaired_since, machine.replaced = 0.0, lost
+    scene.write(1, s.unfit_key(0), b"d")
+    scene.put(0, record(40))
+    assert scene.wrong() == wrong
+
+
 def test_nothing_new_comes_below_what_any_replica_ever_knew_to_be_stable() -> None:
     scene = Scene()
     scene.stand(1, summary(stable_ms=50))
@@ -93,6 +108,24 @@ def test_a_tombstone_goes_when_it_is_stable_and_not_before() -> None:
         scene.stand(0, summary(stable_ms=stable_ms))
         scene.put(0, None)
         assert scene.wrong() == wrong
+
+
+@pytest.mark.parametrize(("fills", "wrong"), [(False, {"purges"}), (True, set())])
+def test_what_was_purged_does_not_come_back_but_who_fills_has_purged_nothing(
+    fills: bool, wrong: set[str]
+) -> None:
+    scene = Scene()
+    scene.world.plan = replace(scene.world.plan, moves=True)
+    scene.put(0, record(40))
+    scene.put(0, record(41, tombstone=True))
+    scene.stand(1, summary(stable_ms=50))
+    machine = scene.world.machines[1]
+    if fills:  # what it had was lost with an earlier disk
+        machine.impaired_since, machine.replaced = 0.0, True
+        scene.write(1, s.unfit_key(0), b"c")
+        machine.impaired_since, machine.replaced = -1.0, False
+    scene.put(1, record(40))
+    assert scene.wrong() == wrong
 
 
 def test_what_expires_goes_when_its_life_is_over_by_the_true_time() -> None:

@@ -12,10 +12,11 @@ import pytest
 
 from tests.simulation.drawing import draw
 from tests.simulation.exercise import MINIMUMS, shortfalls
+from tests.simulation.marches import march
 from tests.simulation.minimise import fails, minimise
 from tests.simulation.mutants import switched_on
 from tests.simulation.mutations import MUTANTS
-from tests.simulation.outcome import play
+from tests.simulation.outcome import play, play_plan
 from tests.simulation.plan import Reduction
 from tests.simulation.world import PlannedWorld
 from tests.worlds.disk import Disk
@@ -99,6 +100,16 @@ def test_what_is_left_of_a_failing_world_still_fails_and_is_small() -> None:
     assert kept.operations is not None
     assert len(kept.operations) <= 40
     assert len(kept.faults or ()) < len(draw(0).faults)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_members_come_and_leave_in_a_row_until_nobody_is_there_that_was_in_the_beginning(seed: int) -> None:
+    plan = march(seed, 5)
+    outcome = play_plan(plan)
+    assert not outcome.violations, f"python -m tests.simulation --seed {seed} --march 5"
+    assert outcome.counts["members: added"] >= 5
+    assert outcome.counts["members: left"] >= 5
+    assert outcome.operations > 1000
 
 
 def test_several_processes_play_what_one_plays() -> None:

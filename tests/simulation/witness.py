@@ -198,6 +198,8 @@ class Witness:
     def asked(self, machine: "Machine", operation: Operation, request: int) -> None:
         """A node has taken up a request."""
         place = request << 20 | operation.number
+        if self._world.plan.changes:
+            self._world.roster.is_asked(machine, place)
         self._epochs[place] = self._world.log_watch.seen[machine.index].epoch
         self._asked[place] = (
             self._world.clockwork.now, machine.pauses, machine.life, machine.offset_ms,
@@ -221,6 +223,8 @@ class Witness:
     def answered(self, machine: "Machine", operation: Operation, message: Message) -> None:
         """A node answers."""
         request: int = message.id  # type: ignore[attr-defined]
+        if self._world.plan.changes:
+            self._world.roster.answers(machine, request << 20 | operation.number, message)
         if self._world.plan.requests_max:
             self._world.refusals.answered(operation, message)
         asked = self._asked.pop(request << 20 | operation.number, None)
@@ -338,7 +342,8 @@ class Witness:
     def _too_few(self, machine: "Machine", operation: Operation, request: int) -> bool:
         """Whether a node takes fewer replicas for alive than the level of an operation requires."""
         assert machine.node is not None
-        alive = {each.index for each in self._world.machines if machine.node.peers.alive[each.index]}
+        places = ((each.index, machine.place(each.index)) for each in self._world.machines)
+        alive = {at for at, place in places if place is not None and machine.node.peers.alive[place]}
         return any(
             not seats.met(operation.level, alive) for seats in self._went_by(machine, operation, request)
         )

@@ -27,6 +27,7 @@ from basestore.topology import balance
 from tests.simulation import checkers
 from tests.simulation import history as h
 from tests.simulation import stored as s
+from tests.simulation.changers import Changer
 from tests.simulation.clients import Client
 from tests.simulation.clockwork import Clockwork, Stream
 from tests.simulation.examination import Examination
@@ -34,6 +35,7 @@ from tests.simulation.faults import Faults, Triggers
 from tests.simulation.governors import Governor
 from tests.simulation.log_watch import LogWatch
 from tests.simulation.machine import WALL_MS, Machine
+from tests.simulation.marches import March
 from tests.simulation.moved import Moved
 from tests.simulation.movers import Ambushes, Mover, drawn_goals
 from tests.simulation.network import Network
@@ -41,6 +43,7 @@ from tests.simulation.operators import Operator
 from tests.simulation.overloads import Overload
 from tests.simulation.plan import BEGIN_S, Fault, Plan
 from tests.simulation.refusals import Refusals
+from tests.simulation.roster import Roster
 from tests.simulation.seating import Seating
 from tests.simulation.witness import Witness
 
@@ -73,7 +76,8 @@ class PlannedWorld:
         )
         self.names = [f"n{i + 1}" for i in range(len(plan.machines))]
         members = tuple(Member(3 * i + 2, name, f"127.0.0.1:{7400 + i}") for i, name in enumerate(self.names))
-        self.index_of = {member.number: index for index, member in enumerate(members)}  # never the same
+        self.numbers = [member.number for member in members]
+        self.index_of = {number: index for index, number in enumerate(self.numbers)}  # never the same
         cluster = self.cluster = ClusterConfig(
             bytes(16), KEY, members, plan.replication, plan.partitions, BUILT_IN,
             plan.drift_ms_max, plan.timeout_ms_max,
@@ -95,6 +99,7 @@ class PlannedWorld:
         self.refusals = Refusals(self)
         self.overload = Overload(self)
         self.machines: list[Machine] = []
+        self.roster = Roster(self)
         marks_bytes_max = Stream(plan.seed, "marks").pick((1 << 20, 1 << 20, 3000, 200))
         hint_age_s_max = plan.hint_age_s_max or Stream(plan.seed, "hints").pick((10_000, 10_000, 1))
         for index, member in enumerate(members):
@@ -108,6 +113,7 @@ class PlannedWorld:
                 marks_bytes_max=marks_bytes_max,
             )
             self.machines.append(Machine(self, index, config, plan.machines[index]))
+        self.config = self.machines[0].config  # but for its name: of those that come, too
 
     # --- what machines and clients use -------------------------------------------------------
 
@@ -135,14 +141,28 @@ class PlannedWorld:
 
     def compare_clocks(self) -> None:
         """Some have been set."""
-        wrong = sum(abs(machine.offset_ms) > self.plan.drift_ms_max for machine in self.machines)
-        self.clocks_misled |= 2 * wrong >= len(self.machines)
+        members = self.roster.members
+        wrong = sum(abs(machine.offset_ms) > self.plan.drift_ms_max for machine in members)
+        self.clocks_misled |= 2 * wrong >= len(members)
 
     def ruined(self) -> None:
         """More stores are lost than can be survived: what was acknowledged may be there, or not."""
         self.witness.ruined()
         self.log_watch.returned()
         self.history.ruined()
+
+    @property
+    def called(self) -> dict[int, str]:
+        """The names of all that are members, or were, by number."""
+        return dict(zip(self.numbers, self.names, strict=True))
+
+    def member_called(self, name: str, machine: Machine) -> int:
+        """Who is meant by a name on a machine's disk: of several that had it the last that has come, by what
+        that disk knows to be decided."""
+        if self.names.count(name) == 1:
+            return self.names.index(name)
+        known = self.seating.known_at(self.seating.used(machine))
+        return max(at for at, each in enumerate(self.names) if each == name and self.numbers[at] in known)
 
     def client_delay(self) -> float:
         return 5e-5 + self._chance.exponential(0.0003)
@@ -209,7 +229,9 @@ class PlannedWorld:
 
     def _play(self) -> None:
         compact_at = Stream(self.plan.seed, "compaction").pick((1000, 20, 5))
-        goals = partial(drawn_goals, self.plan.seed) if self.plan.moves else balance.plan
+        own = self.plan.changes and Stream(self.plan.seed, "plans").chance(0.5)  # the product's plans
+        drawn = self.plan.moves and not (own or self.plan.march)
+        goals = partial(drawn_goals, self.plan.seed) if drawn else balance.plan
         with (
             patch.object(metadata_group, "COMPACT_AT", compact_at),
             patch.object(conductor, "plan", goals),
@@ -231,16 +253,26 @@ class PlannedWorld:
             Operator(self, len(self.plan.clients) + 1 + index).begin()
         governor = Governor(self, len(self.plan.clients) + 20)
         governor.begin()
-        if self.plan.moves:
+        changer: Changer | None = None
+        if self.plan.march:
+            changer = March(self, len(self.plan.clients) + 21)
+        elif self.plan.changes:
+            changer = Changer(self, len(self.plan.clients) + 21)
+            changer.begin()
+        elif self.plan.moves:
             Mover(self, len(self.plan.clients) + 21).begin()
         self.clockwork.after(COPY_S, self._copy_disks)
+        if isinstance(changer, March):
+            changer.run()
+            self.plan = replace(self.plan, seconds=self.clockwork.now)
         self.clockwork.run(self.plan.seconds)
         self.overload.judge()
         self.heal()
-        if self.await_health():
+        if (changer is None or changer.settle()) and self.await_health():
             self.refusals.judge_quiet()
             governor.end()
             self.moved.await_end()
+            self.roster.judge()
             self.witness.promises.kept_in_the_end()
             Examination(self, clients).examine()
         self.refusals.judge()
@@ -254,7 +286,8 @@ class PlannedWorld:
     def _copy_disks(self) -> None:
         """Backups, for faults to come back with."""
         for machine in self.machines:
-            machine.copies.append(machine.disk.copy())
+            if not machine.ended:
+                machine.copies.append(machine.disk.copy())
             for key in list(machine.spoilt):
                 if self.intact(key, machine.disk.durable(key)):
                     machine.spoilt.discard(key)
@@ -290,28 +323,35 @@ class PlannedWorld:
             machine.offset_ms = machine.plan.offset_ms
             if machine.paused:
                 machine.resume()
-            machine.start()
+            self.roster.come_back(machine)
+            if not machine.gone:
+                machine.start()
 
     def clocks_are_right(self) -> None:
         """Stamps were given out far ahead of the clocks, which are right now: an operator says so to each
         node, with a start."""
         self.counts["an operator said that clocks are right"] += 1
-        for machine in self.machines:
+        for machine in self.roster.members:
             machine.stop()
             machine.config = replace(machine.config, clock_is_right=True)
-        for machine in self.machines:
+        for machine in self.roster.members:
             machine.start()
+
+    @property
+    def vouched(self) -> bool:
+        """Whether an operator has said so to all."""
+        return all(machine.config.clock_is_right for machine in self.roster.members)
 
     def await_health(self) -> bool:
         """Whether all becomes well in time, without anybody's help; where most clocks were wrong perhaps only
         with an operator's."""
         if self._becomes_well():
             return True
-        if self.clocks_misled and not all(machine.config.clock_is_right for machine in self.machines):
+        if self.clocks_misled and not self.vouched:
             self.clocks_are_right()
             if self._becomes_well():
                 return True
-        for machine in self.machines:
+        for machine in self.roster.members:
             if not self._well(machine):
                 node = machine.node
                 facts = "not running" if node is None else str(node.report.facts())
@@ -322,11 +362,11 @@ class PlannedWorld:
         end = self.clockwork.now + HEAL_S_MAX
         while self.clockwork.now < end:
             self.clockwork.run(self.clockwork.now + 0.25)
-            for machine in self.machines:
+            for machine in self.roster.members:
                 machine.start()  # a fault planned earlier may still end a machine
-            if all(self._well(machine) for machine in self.machines):
+            if all(self._well(machine) for machine in self.roster.members):
                 self.clockwork.run(self.clockwork.now + 0.5)
-                if all(machine.node is not None for machine in self.machines):
+                if all(machine.node is not None for machine in self.roster.members):
                     return True
         return False
 

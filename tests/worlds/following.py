@@ -7,8 +7,8 @@ from basestore.client.arguments import scope_of
 from basestore.protocol.handshake import Names
 from basestore.results.cluster_view import Following, Obstacle
 from basestore.results.convergence import Convergence, Proving
-from basestore.results.loss import AcceptedLoss, Accepting, Missing, Writes
-from basestore.results.receipts import Receipt
+from basestore.results.loss import AcceptedLoss, Accepting, Missing
+from basestore.results.receipts import Receipt, Writes
 from basestore.results.repair import Repair, Repairing
 from tests.worlds.world import TICK_S, World
 

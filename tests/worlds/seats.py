@@ -26,13 +26,13 @@ def joint(since: int, old: tuple[int, ...], new: tuple[int, ...]) -> Seats:
 
 def adopt(
     world: World, seats: Mapping[int, Seats], *indices: int, dropped_since: int = 0,
-    dead: Collection[int] = (), skipped: bool = False,
+    dead: Collection[int] = (), unsure: Collection[int] = (),
 ) -> None:  # fmt: skip
     """These nodes begin to use these seats, or all that run."""
     for index in indices or range(len(world.nodes)):
         if world.nodes[index] is not None:
             world.node(index).recovery.adopt(
-                seats, dropped_since, world.now(index), dead=frozenset(dead), skipped=skipped
+                seats, dropped_since, world.now(index), dead=frozenset(dead), unsure=unsure
             )
 
 

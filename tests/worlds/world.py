@@ -31,7 +31,7 @@ from basestore.node import Node
 from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.groups import singly, together
-from basestore.protocol.handshake import Names, Renewed
+from basestore.protocol.handshake import Goodbye, Names, Renewed
 from basestore.protocol.limits import WIRE_HIGHEST
 from basestore.protocol.membership import At
 from basestore.protocol.operator import Status
@@ -106,6 +106,7 @@ class Client:
         self.members = members
         self.answers: dict[int, Message] = {}
         self.renewed: list[Renewed] = []
+        self.parted = False
         self._next = 0
 
     def number(self) -> int:
@@ -119,6 +120,9 @@ class Client:
             if isinstance(message, Renewed):
                 self.renewed.append(message)
                 self.members.update((member.number, member.name) for member in message.members)
+                continue
+            if isinstance(message, Goodbye):
+                self.parted = True
                 continue
             request: int = message.id
             assert request not in self.answers, "a request was answered twice"
@@ -455,6 +459,7 @@ class World:
         now = self.now(index)
         moved = bool(node.ready)
         barrier = node.step(now)
+        moved |= node.scheduler.unfinished
         if barrier is not None and index not in self.frozen:
             self.engines[index].sync()
             node.durable(barrier, now)

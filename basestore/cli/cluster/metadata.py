@@ -64,6 +64,12 @@ def summary(states: Sequence[NodeState]) -> str:
     return f"metadata group: {'; '.join(parts)}"
 
 
+def stranded(states: Sequence[NodeState]) -> list[str]:
+    """A line for each member that is to leave, and holds what nobody else is to hold."""
+    view = _best(states)
+    return [text.stranded(name, *of) for name, of in (view.stranded if view is not None else {}).items()]
+
+
 def notes(state: NodeState, states: Sequence[NodeState]) -> list[str]:
     """What is to be said of one node."""
     told, view, said = state.metadata, _best(states), []

@@ -64,11 +64,13 @@ def status_command(target: Target, check: bool) -> int:
     if target.json:
         click.echo(json.dumps([state.as_json() for state in states], indent=2))
     else:
-        from basestore.cli.cluster.metadata import notes, summary
+        from basestore.cli.cluster.metadata import notes, stranded, summary
 
         click.echo(text.table(_HEADER, [row(state, notes(state, states)) for state in states]))
         if group := summary(states):
             click.echo(group)
+        for words in stranded(states):
+            target.remark(words)
         if any(map(_upgrade, states)):
             target.remark("Once all nodes run the new release, for good: basestore upgrade finish")
     if all(state.state == "down" for state in states):

@@ -17,8 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 from basestore.cli.data.rows import START, Position
 from basestore.errors import ConfigurationError
 from basestore.repair.version import COUNTER_BITS
-from basestore.results.loss import Writes
-from basestore.results.receipts import Receipt
+from basestore.results.receipts import Receipt, Writes
 from basestore.storage.durable_files import replace_file
 
 FORMAT = 4
@@ -56,9 +55,14 @@ class Progress:
         stamp = receipt.version.stamp if receipt.version else after_ms << COUNTER_BITS
         if receipt.version is None and receipt.superseded_by is not None:
             stamp = max(stamp, receipt.superseded_by.stamp)
-        known = self.written.get(receipt.partition) or Writes(stamp, receipt.known_at)
-        least = Writes(min(known.stamp, stamp), min(known.known_at, receipt.known_at))
-        self.written[receipt.partition] = least
+        writes = receipt.rests_on(stamp)
+        known = self.written.get(receipt.partition, writes)
+        self.written[receipt.partition] = Writes(
+            min(known.stamp, writes.stamp),
+            min(known.known_at, writes.known_at),
+            max(known.replicas, writes.replicas),
+            known.by_quorum and writes.by_quorum,
+        )
 
 
 def identity(source: BinaryIO, settings: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ WAIT_MS_MAX = 60_000  # it lies further ahead where clocks have been wrong: so l
 def wait_for_moment(store: "SyncStore", now_ms: int) -> None:
     """Until what is written from now on is newer than all that is known to be lost."""
     from basestore.repair.version import COUNTER_BITS
-    from basestore.results.loss import Writes
+    from basestore.results.receipts import Writes
 
     lost = store.missing(Writes(now_ms << COUNTER_BITS, 0))
     ahead_ms = max((obstacle.since_ms or 0 for obstacle in lost), default=now_ms) - now_ms + 1

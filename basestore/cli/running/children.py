@@ -17,8 +17,10 @@ from pathlib import Path
 import trio
 
 import basestore
+from basestore.cli import exits
 from basestore.config import NodeConfig
 from basestore.errors import RequestFailed, Unreachable
+from basestore.protocol.proof import LEFT
 from basestore.results.nodes import NodeState
 
 GRACE_S = 10.0
@@ -112,6 +114,11 @@ class Child:
         return self._last.removeprefix("Error: ")
 
     @property
+    def has_left(self) -> bool:
+        """Whether it did not start, for it has left the cluster."""
+        return self.code == exits.USAGE and LEFT in self._last
+
+    @property
     def end(self) -> str:
         """How the process ended, with its last line that has words."""
         code = self.code
@@ -132,13 +139,16 @@ async def state_of(endpoint: str) -> NodeState | None:
 
 
 async def wait_linked(children: Sequence[Child]) -> None:
-    """Until every node is up and sees all others alive."""
-    names = {child.name for child in children}
+    """Until every node is up and sees all others alive. For one that has left the cluster nobody waits."""
+    left = set[str]()
     pause_s = POLL_S
     for child in children:
         while True:
             state = await state_of(child.endpoint)
-            if state and state.state == "up" and names <= set(state.alive):
+            left |= {each.name for each in children if each.has_left}
+            left |= {child.name} if state and state.state == "left" else set()
+            names = {each.name for each in children} - left
+            if child.name in left or (state and state.state == "up" and names <= set(state.alive)):
                 break
             await trio.sleep(pause_s)
             pause_s = min(pause_s * 1.2, POLL_S_MAX)

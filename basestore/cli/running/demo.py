@@ -1,4 +1,4 @@
-"""Demo: what basestore is for, on real processes and real data, in under a minute.
+"""Demo: what basestore is for, on real processes and real data, in about a minute.
 
 A demo is a list of acts. Each does something to the cluster, checks that what basestore promises
 came true, and leaves a line for the table at the end. Whatever happens, Ctrl-C included, the
@@ -11,8 +11,9 @@ import sys
 import tempfile
 import time
 import unicodedata
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ import click
 
 from basestore.cli import exits, text
 from basestore.cli.options import command
+from basestore.cli.running.demo_members import MemberActs
+from basestore.cli.running.promises import POLL_S, BrokenPromise, all_stored, expect, line, wait_for
 from basestore.cli.running.serving import first_of, raise_expected
 from basestore.consistency import Level
 
@@ -28,13 +31,10 @@ if TYPE_CHECKING:
 
     from basestore.cli.running.children import Child
     from basestore.client.store import Store
-    from basestore.errors import BasestoreError
-    from basestore.results.nodes import NodeState
     from basestore.results.receipts import Receipt
 
 PATIENCE_S = 40.0
 REQUEST_S = 10.0
-POLL_S = 0.05
 BATCH = 2000
 CHANGE_EVERY = 100
 _COMPUTED_NAMES = ("CJK UNIFIED IDEOGRAPH-", "CJK COMPATIBILITY IDEOGRAPH-", "HANGUL SYLLABLE ")
@@ -46,7 +46,9 @@ def demo_command() -> int:
 
     Starts three durable nodes (real processes, a temporary directory, free ports), imports the
     characters of Unicode by name, writes and reads at every level, kills a node with SIGKILL, goes
-    on without it, brings it back, and ends with a table of what happened. It leaves nothing behind.
+    on without it, brings it back, has a fourth node join and another one die for good while it
+    writes, waits until all replicas have proven to hold the same, and ends with a table of what
+    happened. It takes about a minute, and leaves nothing behind.
     """
     import trio
 
@@ -90,19 +92,6 @@ def characters() -> Iterator[tuple[str, str]]:
             yield name, chr(number)
 
 
-class BrokenPromise(Exception):
-    """Something did not come out as basestore promises."""
-
-
-def _expect(promise: bool, what: str) -> None:
-    if not promise:
-        raise BrokenPromise(what)
-
-
-def _line(words: str) -> None:
-    click.echo(f"   {words}")
-
-
 def _milliseconds(since: float) -> str:
     return f"{(time.monotonic() - since) * 1e3:.1f} ms"
 
@@ -118,10 +107,12 @@ class _Acts:
         self._directory = directory
         self._children: list[Child] = []
         self._killed: set[int] = set()
+        self._key = b""
         self._stderr: list[str] = []
         self._expected: dict[str, str] = {}
         self._changed: list[str] = []
         self._happened: list[tuple[str, str, str]] = []
+        self._members = MemberActs(self._children, self._expected)
 
     async def play(self) -> int:
         """All acts, then the table. Returns the exit code."""
@@ -159,6 +150,9 @@ class _Acts:
             await self._act("hints", "What n3 missed is kept for it", self._hints)
             await self._act("restart", "n3 comes back and gets what it missed", self._restart, nursery)
             await self._act("first write", "In bucket `once` the first write wins", self._first, store)
+            await self._act("join", "A fourth node joins while writes go on", self._join, store, nursery)
+            await self._act("dead", "n2 dies for good, and the others take its place", self._bury, store)
+            await self._act("converged", "All replicas prove to hold the same", self._members.prove, store)
             await self._act("check", "Everything is read back at ALL", self._check, store)
 
     async def _act(
@@ -171,44 +165,53 @@ class _Acts:
         began = time.monotonic()
         with trio.fail_after(PATIENCE_S):
             summary = await play(*arguments)
-        _line(summary)
+        line(summary)
         self._happened.append((name, summary, f"{time.monotonic() - began:.1f} s"))
 
     async def _start(self, nursery: "trio.Nursery") -> str:
-        from basestore.cli.running.children import Child, wait_linked
+        from basestore.cli.running.children import wait_linked
         from basestore.server.local_cluster import config_path, prepare_cluster
+
+        for config in prepare_cluster(self._directory, 3, None, "sync"):
+            self._key = config.cluster.key
+            child = await self._begin(nursery, config_path(self._directory, config.name))
+            line(f"{child.name}  {child.endpoint}  pid {child.pid}")
+        await wait_linked(self._children)
+        return "three nodes run and are linked; every write goes to all of them"
+
+    async def _begin(self, nursery: "trio.Nursery", path: Path) -> "Child":
+        """Start the node of this file."""
+        from basestore.cli.running.children import Child
+        from basestore.config_file import load
 
         def tell(name: str, line: str) -> None:
             self._stderr.append(f"{name} | {line}")
 
-        for config in prepare_cluster(self._directory, 3, None, "sync"):
-            child = Child(config_path(self._directory, config.name), config, tell)
-            self._children.append(child)
-            await nursery.start(self._watch, child)
-            _line(f"{child.name}  {child.endpoint}  pid {child.pid}")
-        await wait_linked(self._children)
-        return "three nodes run and are linked; every write goes to all of them"
+        child = Child(path, load(path), tell)
+        self._children.append(child)
+        await nursery.start(self._watch, child)
+        return child
 
     async def _watch(self, child: "Child", task_status: "trio.TaskStatus[None]") -> None:
         """Run a node; that it ends by itself is not part of an act."""
         await child.run(task_status)
-        _expect(child.pid in self._killed, f"{child.name} died: {child.end}")
+        expect(child.pid in self._killed, f"{child.name} died: {child.end}")
 
     async def _import(self, store: "Store") -> str:
-        self._expected = dict(characters())
+        self._expected.update(characters())
         rows = list(self._expected.items())
         began = time.monotonic()
         with _bar(len(rows)) as bar:
             for start in range(0, len(rows), BATCH):
                 batch = rows[start : start + BATCH]
-                _all_stored(await store.set_many(batch))
+                all_stored(await store.set_many(batch))
                 if bar is not None:
                     bar.update(len(batch))
         took_s = time.monotonic() - began
         name, character = "GREEK SMALL LETTER OMEGA", "\N{GREEK SMALL LETTER OMEGA}"
         result = await store.get(name)
-        _expect(result.value == character.encode(), f"{name} is not what was written")
-        _line(f"get {name!r} -> {character}")
+        expect(result.value == character.encode(), f"{name} is not what was written")
+        line(f"get {name!r} -> {character}")
         return (
             f"{len(rows):,} characters of Unicode {unicodedata.unidata_version}, by name, each on 2 disks "
             f"or more; {len(rows) / took_s:,.0f} a second"
@@ -220,9 +223,9 @@ class _Acts:
             key = f"written at {name}"
             began = time.monotonic()
             receipt = await store.set(key, name, consistency=level)
-            _all_stored([receipt])
+            all_stored([receipt])
             self._expected[key] = name
-            _line(
+            line(
                 f"set at {name:6}  {receipt.acknowledged} of {receipt.required} required  "
                 f"{_milliseconds(began):>8}  {_states(receipt)}"
             )
@@ -230,25 +233,27 @@ class _Acts:
             name = level.name.lower()
             began = time.monotonic()
             result = await store.get("written at all", consistency=level)
-            _expect(result.value == b"all", f"a read at {name} found {result.value!r}")
+            expect(result.value == b"all", f"a read at {name} found {result.value!r}")
             asked = f"{result.responded} of {result.required} required"
-            _line(f"get at {name:6}  {asked}  {_milliseconds(began):>8}")
+            line(f"get at {name:6}  {asked}  {_milliseconds(began):>8}")
         return "written at ANY, ONE, QUORUM and ALL; read at ONE, QUORUM and ALL; with receipts"
 
     async def _kill(self) -> str:
         victim = self._children[2]
-        pid = victim.pid
-        self._killed.add(pid)
+        self._end(victim)
+        await wait_for(self._children[0].endpoint, lambda state: "n3" not in state.alive)
+        return f"pid {victim.pid} got SIGKILL; n1 sees: alive are n1 and n2"
+
+    def _end(self, victim: "Child") -> None:
+        self._killed.add(victim.pid)
         victim.kill()
-        await self._wait_for(0, lambda state: "n3" not in state.alive)
-        return f"pid {pid} got SIGKILL; n1 sees: alive are n1 and n2"
 
     async def _quorum(self, store: "Store") -> str:
         names = list(characters_of_interest(self._expected))
         changes = [(name, f"{self._expected[name]} U+{ord(self._expected[name]):04X}") for name in names]
         receipt = await store.set(*changes[0])
-        _line(f"{changes[0][0]}: {receipt.outcome.value}, {_states(receipt)}")
-        _all_stored([receipt, *await store.set_many(changes[1:])])
+        line(f"{changes[0][0]}: {receipt.outcome.value}, {_states(receipt)}")
+        all_stored([receipt, *await store.set_many(changes[1:])])
         self._expected.update(changes)
         self._changed = names
         return f"{len(changes)} values changed while n3 is dead, each on both other disks"
@@ -260,16 +265,23 @@ class _Acts:
         try:
             await store.set(key, "again", consistency="all")
         except Unavailable as error:
-            _line(f"Unavailable: {error}")
+            line(f"Unavailable: {error}")
             result = await store.get(key)
-            _expect(result.value == b"all", "a refused write was done")
+            expect(result.value == b"all", "a refused write was done")
             return f"{error.required} required, {error.alive} alive: refused, and the old value stands"
         raise BrokenPromise("a write at ALL was accepted with a node dead")
 
     async def _hints(self) -> str:
-        count = len(self._changed)
-        await self._wait_for(0, lambda state: state.hints.get("n3") == count)
-        return f"n1 keeps {count} hints for n3, on disk"
+        import trio
+
+        from basestore.cli.running.children import state_of
+
+        count, kept = len(self._changed), 0
+        while kept < count:  # whichever node was asked keeps them
+            states = [await state_of(child.endpoint) for child in self._children[:2]]
+            kept = sum(state.hints.get("n3", 0) for state in states if state is not None)
+            await trio.sleep(POLL_S)
+        return f"n1 and n2 keep {kept} hints for n3, on disk"
 
     async def _restart(self, nursery: "trio.Nursery") -> str:
         import basestore
@@ -278,14 +290,15 @@ class _Acts:
         returning = self._children[2]
         began = time.monotonic()
         await nursery.start(self._watch, returning)
-        _line(f"n3  {returning.endpoint}  pid {returning.pid}")
+        line(f"n3  {returning.endpoint}  pid {returning.pid}")
         await wait_linked(self._children)
-        await self._wait_for(0, lambda state: not state.hints.get("n3"))
+        for child in self._children[:2]:
+            await wait_for(child.endpoint, lambda state: not state.hints.get("n3"))
         took_s = time.monotonic() - began
         async with basestore.connect(returning.endpoint) as store:
             for name in self._changed:
                 result = await store.get(name, consistency="one")  # n3 asks itself first
-                _expect(result.value == self._expected[name].encode(), f"n3 does not know the new {name}")
+                expect(result.value == self._expected[name].encode(), f"n3 does not know the new {name}")
         return f"{len(self._changed)} hints were delivered in {took_s:.1f} s; n3 itself has every new value"
 
     async def _first(self, store: "Store") -> str:
@@ -293,43 +306,30 @@ class _Acts:
 
         key, first, second = "owner of the name ada", "Ada Lovelace", "Ada Byron"
         receipt = await store.set(key, first, bucket="once")
-        _line(f"set {first!r} through n1: {receipt.outcome.value}")
+        line(f"set {first!r} through n1: {receipt.outcome.value}")
         async with basestore.connect(self._children[1].endpoint) as other:
             refused = await other.set(key, second, bucket="once")
-        _line(f"set {second!r} through n2: {refused.outcome.value}, to version {refused.superseded_by}")
-        _expect(refused.outcome is basestore.Outcome.LOST, "a second value was accepted")
+        line(f"set {second!r} through n2: {refused.outcome.value}, to version {refused.superseded_by}")
+        expect(refused.outcome is basestore.Outcome.LOST, "a second value was accepted")
         result = await store.get(key, bucket="once")
-        _expect(result.value == first.encode(), f"the key holds {result.value!r}")
+        expect(result.value == first.encode(), f"the key holds {result.value!r}")
         return f"a second value is refused; the key still holds {first!r}"
+
+    async def _join(self, store: "Store", nursery: "trio.Nursery") -> str:
+        return await self._members.join(store, self._directory, partial(self._begin, nursery), self._key)
+
+    async def _bury(self, store: "Store") -> str:
+        return await self._members.bury(store, self._end)
 
     async def _check(self, store: "Store") -> str:
         found = {item.key.decode(): item.value.decode() async for item in store.scan(consistency="all")}
-        _expect(found == self._expected, f"{len(found)} records, {len(self._expected)} were acknowledged")
+        expect(found == self._expected, f"{len(found)} records, {len(self._expected)} were acknowledged")
         return f"all {len(found):,} acknowledged records are there; three replicas agree on each"
-
-    async def _wait_for(self, index: int, condition: "Callable[[NodeState], bool]") -> None:
-        """Until what a node says of itself meets a condition."""
-        import trio
-
-        from basestore.cli.running.children import state_of
-
-        while True:
-            state = await state_of(self._children[index].endpoint)
-            if state is not None and condition(state):
-                return
-            await trio.sleep(POLL_S)
 
 
 def characters_of_interest(names: Iterable[str]) -> Iterator[str]:
     """A handful of hundreds, spread over the alphabet."""
     yield from itertools.islice((name for name in sorted(names) if name.isupper()), 0, None, CHANGE_EVERY)
-
-
-def _all_stored(results: "Sequence[Receipt | BasestoreError]") -> None:
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
-        _expect(result.outcome.value == "stored", f"a write was {result.outcome.value}")
 
 
 def _bar(length: int) -> Any:

@@ -1,14 +1,18 @@
 """Join: the command that adds a node to a cluster that runs, and serves it.
 
-    the key       from another node's file on this machine, or a file of its own; all else the cluster says
-    a number      the cluster gives it, by an entry of its log (`AddMember`)
-    DIR/n4.toml   names all members, itself included; then it is an ordinary node, and starts as one
-    serve         it follows the log, and is given its share of the partitions, once it is there
+    looked at first   the key, from another node's file on this machine, or a file of its own; that there is
+                      room for its file and its data, and nothing else listens at its address; and that who
+                      is asked holds the same key. What is wrong is said, and nothing was done
+    a number          the cluster gives it, by an entry of its log (`AddMember`)
+    DIR/n4.toml       names all members, itself included; then it is an ordinary node, and starts as one
+    serve             it follows the log, and is given its share of the partitions, once it is there
 
 Each of these is found done if the command is given again, so whatever it is interrupted by, nothing is half
 done: it goes on where it was.
 """
 
+import os
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -17,7 +21,8 @@ import click
 
 from basestore.cli import exits
 from basestore.cli.options import command
-from basestore.errors import ConfigurationError
+from basestore.errors import ChangeUnknown, ConfigurationError, Unreachable
+from basestore.protocol.limits import ProtocolError
 
 if TYPE_CHECKING:
     from basestore.config import Durability, NodeConfig
@@ -25,7 +30,6 @@ if TYPE_CHECKING:
     from basestore.results.topology import ClusterTopology
 
 KEY_BYTES = 32
-TIMEOUT_S = 10.0
 JOINING = "joining"  # the standing of a member that was added, and is given nothing yet
 
 
@@ -77,11 +81,15 @@ def join_command(
 
     other, key = _key(source, key_file)
     path = directory / f"{name}.toml"
-    if not _is_known(path, name, address):
+    if not _is_known(path, name, address, key):
+        _check_words(contact, name, address, listen)
+        _check_place(path, directory / name)
+        if not no_serve:
+            _check_port(name, listen or address)
         member = added(name, address, zone=zone, weight=weight)
-        told = _joined(contact, other, member)
+        told = _joined(contact, other, key, member)
         node = config_of_member(told, key, name, directory.absolute(), cast("Durability", durability))
-        _write(path, replace(node, listen=listen))
+        _write(path.parent, replace(node, listen=listen))
     if no_serve:
         return exits.DONE
     from basestore.cli.running.serving import serve_command
@@ -112,7 +120,7 @@ def _key(source: Path | None, key_file: Path | None) -> "tuple[NodeConfig | None
     return None, key
 
 
-def _is_known(path: Path, name: str, address: str) -> bool:
+def _is_known(path: Path, name: str, address: str, key: bytes) -> bool:
     """Whether its file is there, from an earlier such command; ConfigurationError if it is another's."""
     if not path.exists():
         return False
@@ -123,42 +131,125 @@ def _is_known(path: Path, name: str, address: str) -> bool:
         raise ConfigurationError(
             f"{path} is there already, of {node.name} at {node.member.address}: take another --dir or --name"
         )
+    if node.cluster.key != key:
+        raise ConfigurationError(
+            f"{path} is there already, of a node of another cluster ({node.cluster.id.hex()[:8]}), or with "
+            f"another key than you name: take another --dir or --name"
+        )
     return True
 
 
-def _joined(contact: str, source: "NodeConfig | None", member: "MemberChange") -> "ClusterTopology":
+def _check_words(contact: str, name: str, address: str, listen: str) -> None:
+    """ConfigurationError for a name or an address that a file could not have."""
+    from basestore.config import parse_address, parse_member_address
+
+    parse_address(contact)
+    parse_member_address(address)
+    if listen:
+        parse_address(listen)
+    if not name or Path(name).name != name:
+        raise ConfigurationError(
+            f"{name!r} cannot be the name of a file and a directory: take another --name"
+        )
+
+
+def _check_place(path: Path, data: Path) -> None:
+    """ConfigurationError unless its file and its data can lie there, as far as can be told."""
+    there = next(each for each in (path.parent.absolute(), *path.parent.absolute().parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"{there} is no directory in which you may write: take another --dir")
+    if data.exists() and (not data.is_dir() or any(data.iterdir())):
+        raise ConfigurationError(
+            f"{data} is there already, and not empty: it may be the store of another node, or of one that "
+            f"has left. Remove it if nobody needs it, or take another --dir or --name"
+        )
+
+
+def _check_port(name: str, address: str) -> None:
+    """ConfigurationError where the node could not listen."""
+    from basestore.config import parse_address
+    from basestore.server.listening import why_not
+
+    try:
+        socket.create_server(parse_address(address)).close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{name} could not listen on {address}: {why_not(error)}. Take another --address, or name with "
+            f"--listen where it is to listen on this machine; or write its file with --no-serve, and start "
+            f"it where that address is"
+        ) from error
+
+
+def _joined(
+    contact: str, source: "NodeConfig | None", key: bytes, member: "MemberChange"
+) -> "ClusterTopology":
     """The cluster that it is a member of now. InvalidRequest where it cannot be one, ConfigurationError where
-    that is not the cluster of whose key the source is."""
+    that is not the cluster of whose key the source is, or the key is another."""
     from basestore import sync
-    from basestore.config import parse_member_address
     from basestore.results.topology import LEFT
 
-    parse_member_address(member.address)
-    with sync.connect(contact, timeout=TIMEOUT_S) as store:
+    with sync.connect(contact) as store:
         told = store.topology("consistent")
         if source is not None and source.cluster.id.hex() != told.cluster:
             raise ConfigurationError(
                 f"the node at {contact} is of cluster {told.cluster[:8]}, and {source.file} is of another, "
                 f"{source.cluster.id.hex()[:8]}: name the file of a node of that cluster"
             )
+        check_key(contact, key, told)
         held = next((e for e in told.members if e.name == member.name and e.standing != LEFT), None)
         if held is None or (held.address, held.standing) != (member.address, JOINING):
-            store.change_members(member)
+            try:
+                store.change_members(member)
+            except ChangeUnknown as error:
+                raise ChangeUnknown(
+                    f"timeout: whether {member.name} was added is not known here, and it may be yet. Give "
+                    f"the same command again: it is found if it was, and added once"
+                ) from error
             told = store.topology("consistent")
+        elif (held.zone, held.weight) != (member.zone, member.weight):
+            raise ConfigurationError(
+                f"{member.name} was added already, in zone {held.zone!r} with weight {held.weight}: give "
+                f"these, or have it removed (`basestore node remove {member.name} --dead`) and add it anew"
+            )
     return told
 
 
-def _write(path: Path, node: "NodeConfig") -> None:
+def check_key(contact: str, key: bytes, told: "ClusterTopology") -> None:
+    """ConfigurationError unless the node there proves that it holds this key, too."""
+    import trio
+
+    from basestore.config import ClusterConfig, Member, NodeConfig
+    from basestore.server.handshakes import NotMet, meet
+
+    # A proof is of nothing else: who the members are matters only afterwards.
+    alone = ClusterConfig(
+        bytes.fromhex(told.cluster), key, (Member(0, "", contact),), 1, len(told.partitions)
+    )
+    try:
+        trio.run(meet, contact, NodeConfig(alone, "", Path()))
+    except NotMet as error:
+        raise ConfigurationError(
+            f"the node at {contact} does not hold the key that you name, or is of another cluster than it "
+            f"says ({error}): name the key of that cluster. Nothing was done"
+        ) from error
+    except (OSError, ProtocolError, trio.TooSlowError) as error:
+        raise Unreachable(
+            f"the node at {contact} has not proven that it holds the cluster's key: "
+            f"{str(error) or 'it was too slow'}. Nothing was done. Give the command again, or name another "
+            f"node"
+        ) from error
+
+
+def _write(directory: Path, node: "NodeConfig") -> None:
     """Whole, or not at all."""
-    from basestore.config_file import dump
-    from basestore.storage.durable_files import replace_file
+    from basestore.server.local_cluster import config_path, write_config
 
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(path, dump(node, path.parent))
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = write_config(directory, node)
     except OSError as error:
         raise ConfigurationError(
-            f"{path} cannot be written: {error}. Give the command again with another --dir; {node.name} is a "
-            f"member already, and is found to be"
+            f"{config_path(directory, node.name)} cannot be written: {error}. Give the command again with "
+            f"another --dir; {node.name} is a member already, and is found to be"
         ) from error
     exits.announce(f"{node.name} has joined under number {node.member.number}; its file is {path}")

@@ -72,7 +72,7 @@ def up_command(
     from basestore.cli.running.children import Child
     from basestore.server import local_cluster
 
-    if port is None and not local_cluster.config_path(directory, "n1").exists():
+    if port is None and local_cluster.first_config(directory) is None:
         port = PORT_DEFAULT
     configs = local_cluster.plan_cluster(directory, nodes, port, cast("Durability | None", durability))
     if metrics_port is not None:

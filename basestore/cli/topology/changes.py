@@ -41,7 +41,7 @@ def changing(target: Target) -> Iterator["SyncStore"]:
 
 
 def show(target: Target, done: "Decided", words: str) -> int:
-    """What was done, and the epoch that it was decided under."""
+    """What was done, `words`, and the epoch that it was decided under."""
     click.echo(
         json.dumps(done.as_json(), indent=2) if target.json else f"{words}, from epoch {done.epoch} on"
     )

@@ -16,7 +16,7 @@ import click
 from basestore.cli import exits, text
 from basestore.cli.options import Target, command, share
 from basestore.cli.stores import open_store
-from basestore.cli.topology.changes import REPEAT, changing
+from basestore.cli.topology.changes import REPEAT, changing, show
 from basestore.cli.topology.topology import topology_command
 from basestore.errors import RequestFailed, Unreachable
 
@@ -25,14 +25,18 @@ if TYPE_CHECKING:
     from basestore.sync import SyncStore
 
 COLUMNS = 80
+UNKNOWN = "unknown"
 SHOWN = 20
 LOOK_S = 0.5
 WAIT_S = 3600.0
 WAITING = "With --wait: how long to wait for the moves. [default: 1h]"
 _MOVES = ("PARTITION", "STAGE", "FOR", "LEFT", "REPLICAS", "TO", "WAITS FOR")
+_FLOWS = ("FROM", "TO", "PARTITIONS", "RECORDS", "BYTES")
 _HELD = ("MEMBER", "HOLDS", "WILL HOLD")
 WAIT = click.option("--wait", is_flag=True, help="Wait until all is done; 4 if that is not by --timeout.")
-PLAN = click.option("--plan", "only_plan", is_flag=True, help="Only show what would move.")
+PLAN = click.option(
+    "--plan", "only_plan", is_flag=True, help="Only show what would move, from whom to whom, and how much."
+)
 
 
 def asked(
@@ -59,13 +63,16 @@ def made(
     began_s = time.monotonic()
     with changing(target) as store:
         done = store.change_members(change, repeat=repeat)
-        if not target.json:
-            click.echo(f"{words}, from epoch {done.epoch} on")
-        elif wait_s is None:
-            click.echo(json.dumps(done.as_json(), indent=2))
-        if wait_s is not None:
+        if wait_s is None or not target.json:  # else what is shown is where it has come to
+            show(target, done, words)
+    if wait_s is None:
+        return exits.DONE
+    try:
+        with open_store(target) as store:
             return _waited(target, store, done.epoch, began_s + wait_s)
-    return exits.DONE
+    except KeyboardInterrupt:
+        exits.say("It goes on by itself: see `basestore topology moves`.")
+        raise
 
 
 def _waited(target: Target, store: "SyncStore", epoch: int, until_s: float) -> int:
@@ -101,22 +108,50 @@ def plan_in_words(plan: "Plan") -> str:
     lines = ["Nothing would move: each member has its share."]
     if plan.moves:
         partitions = text.counted(len(plan.moves), "partition")
-        lines = [f"{text.counted(plan.seats, 'replica')} of {partitions} would move:"]
+        lines = [f"{text.counted(plan.seats, 'replica')} of {partitions} would move, {_copied(plan)}:"]
+        flows = [
+            (
+                each.source or "-",
+                each.to or "-",
+                each.partitions,
+                _about(each.records),
+                _about_bytes(each.bytes),
+            )
+            for each in plan.flows
+        ]
+        lines += ["", text.table(_FLOWS, flows)]
     rows = [(name, now, then) for name, (now, then) in plan.held.items()]
     lines += ["", text.table(_HELD, rows)]
     return "\n".join(lines + (["", plan.remark] if plan.remark else []))
+
+
+def _copied(plan: "Plan") -> str:
+    if plan.records is None:
+        return "how much is copied for that is not known"
+    size = "of a size that is not known" if plan.bytes is None else text.size(plan.bytes)
+    return f"for which about {_about(plan.records)} records are copied, {size}"
+
+
+def _about(count: int | None) -> str:
+    """No more digits than are known."""
+    return UNKNOWN if count is None else f"{float(f'{count:.2g}'):,.0f}"
+
+
+def _about_bytes(count: int | None) -> str:
+    return UNKNOWN if count is None else text.size(count)
 
 
 # --- the commands ----------------------------------------------------------------------------------
 
 
 @topology_command.command("moves")
-@share("endpoint", "timeout", "output")
+@share("endpoint", "output", timeout=WAITING)
 @click.option("-v", "--all", "everything", is_flag=True, help="Show all moves.")
-def moves(target: Target, everything: bool) -> int:
+@WAIT
+def moves(target: Target, everything: bool, wait: bool) -> int:
     """Show which partitions are moved from member to member, and how far they have come.
 
-    Everything is served meanwhile. With -o json it is an empty list when all is done.
+    Everything is served meanwhile. With -o json the list of `moves` is empty when all is done.
 
     \b
     STAGE      waits: it is to begin; fill: who comes is given what is held; joint: who holds it and
@@ -129,10 +164,23 @@ def moves(target: Target, everything: bool) -> int:
     Example:
         basestore topology moves
         basestore topology moves -o json | jq '.moves | length'
+        basestore topology moves --wait --timeout 10m
     """
+    wait_s = target.patience(WAIT_S) if wait else None
+    target = replace(target, patience_s=None)
+    if wait_s is not None:
+        with open_store(target) as store:
+            return _waited(target, store, 0, time.monotonic() + wait_s)
     with open_store(target) as store:
-        told = store.moves()
+        told, view = store.moves(), store.node_status().metadata
+    stranded = view.stranded if view is not None else {}
+    if target.json:
+        left = {"stranded": {name: of._asdict() for name, of in stranded.items()}}
+        click.echo(json.dumps(told.as_json() | left, indent=2))
+        return exits.DONE
     click.echo(_shown(target, told, everything=everything))
+    for name, of in stranded.items():
+        target.remark(text.stranded(name, *of))
     if told.leader is None and not told.done:
         target.remark("No leader is reached: for whom they wait is not known, and nothing goes on meanwhile")
     return exits.DONE

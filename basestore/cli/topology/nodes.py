@@ -105,11 +105,17 @@ def replace(
 ) -> int:
     """Have the member OTHER take exactly the place of NAME, which then leaves.
 
+    A member that is up is given its share by itself, and OTHER must hold none of NAME's partitions yet:
+    have it join with --no-serve, give this command, and start it then (`basestore serve`).
+
     With --dead as `basestore node remove --dead`: what only NAME had is lost.
 
     \b
     Example:
-        basestore node replace n3 --by n4 --dead --wait
+        basestore join 127.0.0.1:7400 --name n4 --address 127.0.0.1:7403 --dir data --from data/n1.toml \\
+            --no-serve
+        basestore node replace n3 --by n4 --dead
+        basestore serve --config data/n4.toml
     """
     from basestore.results.moves import replaced
 

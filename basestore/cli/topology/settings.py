@@ -1,7 +1,7 @@
 """Settings: the commands that show and change the settings of a cluster, which are its users' own.
 
 Owns the words. A setting is part of what the cluster is: every node has all of them, and a majority of the
-metadata group decides. basestore itself goes by those that begin with `moves.` (`moves/conductor.py`).
+metadata group decides. basestore itself goes by those that begin with `moves.` (`topology/own_settings.py`).
 """
 
 import json
@@ -32,7 +32,7 @@ def settings_command() -> None:
 
     A setting is text, under a name of at most 256 bytes. basestore itself goes by moves.at_once,
     moves.at_once_to and moves.at_once_from: how many partitions move at once, in the cluster (64), to
-    one member (16) and of one (32).
+    one member (16) and of one (32). They are whole numbers, and other names do not begin with `moves.`.
     """
 
 

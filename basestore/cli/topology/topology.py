@@ -98,6 +98,8 @@ def history(target: Target, after: int | None, limit: int) -> int:
 
 def in_words(told: "ClusterTopology", *, everything: bool) -> str:
     """All of it, for people."""
+    from basestore.results.topology import STILL
+
     leader = f"{told.leader} leads" if told.leader else "nobody is known to lead"
     lines = [
         f"epoch {told.epoch} of cluster {told.cluster[:8]}, read in mode {told.mode}:",
@@ -107,7 +109,7 @@ def in_words(told: "ClusterTopology", *, everything: bool) -> str:
         text.fitting(_MEMBERS, members(told), COLUMNS),
     ]
     each = enumerate(told.partitions)
-    shown = [(number, seats) for number, seats in each if everything or seats.stage != "still"]
+    shown = [(number, seats) for number, seats in each if everything or seats.stage != STILL]
     rows = [_partition(*pair) for pair in (shown if everything else shown[:MOVING_SHOWN])]
     lines += ["", text.fitting(_PARTITIONS, rows, COLUMNS)] if rows else []
     if len(shown) > len(rows):
@@ -146,8 +148,7 @@ def _lacks(told: "ClusterTopology", name: str) -> str:
 
 
 def _partition(number: int, seats: "PartitionSeats") -> tuple[object, ...]:
-    moving = seats.stage != "still"
-    return (number, " ".join(seats.replicas), seats.stage, " ".join(seats.to) if moving else "")
+    return number, " ".join(seats.replicas), seats.stage, " ".join(seats.to)
 
 
 def history_in_words(told: "History") -> str:

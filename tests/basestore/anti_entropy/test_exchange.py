@@ -394,7 +394,7 @@ def test_an_exchange_that_has_much_to_look_at_is_not_taken_for_silent() -> None:
         for index in (0, 1):
             world.node(index).tick(world.now(index))
         # private: what a tick may spend is for nobody else to set
-        node.scheduler._pace.rows_left = 0
+        node.scheduler._pace.spend(1 << 40)
         world.settle()
     world.run(1)
     assert world.node(1).summaries.of[0].count == 23

@@ -11,8 +11,10 @@ import pytest
 from basestore.consistency import Level
 from basestore.repair.digest_tree import STAMP_MAX, leaf_of
 from basestore.results.receipts import ReadResult
+from basestore.topology.changes import SetReplication
 from tests.worlds.following import converged
-from tests.worlds.world import World
+from tests.worlds.moving import asked
+from tests.worlds.world import TICK_S, World
 
 Disk = dict[bytes, bytes]
 
@@ -184,3 +186,88 @@ def test_an_old_copy_that_is_emptied_says_nothing_of_what_was_purged() -> None:
     world.rejoin(2)
     world.run(10)
     assert [node.state for node in world.running] == ["up"] * 3
+
+
+# --- lists of changes, of a store in doubt that has forgotten from whom it has what ---------------
+
+
+def compare(world: World, *pairs: tuple[int, int]) -> None:
+    for one, other in pairs:
+        world.node(one).scheduler.wish(other, 0)
+        world.run(0.3)
+
+
+def purged_at_one(world: World, kind: str) -> tuple[int, int, int]:
+    """The replicas: the first and the last know that what a key held is stable, and have purged it; the one
+    in between has not heard of it."""
+    one, other, last = world.replicas("key")
+    world.put(0, "key", "value", Level.ALL)
+    if kind == "tombstone":
+        world.delete(0, "key", Level.ALL)
+    else:
+        world.set(0, "key", "value of a moment", Level.ALL, ttl_s=0.1)
+    world.run(6)
+    compare(world, (one, other), (one, last), (other, last), (one, other), (one, last))
+    assert [world.stored(each, "key") is None for each in (one, other, last)] == [True, False, True]
+    return one, other, last
+
+
+@pytest.mark.parametrize("kind", ["tombstone", "expired"])
+@pytest.mark.parametrize("comes", [False, True])
+def test_what_is_purged_does_not_come_back_by_one_that_took_it_before(comes: bool, kind: str) -> None:
+    world = World(4, replication=3, partitions=1, drift_ms_max=200, logged=comes)
+    one, other, last = purged_at_one(world, kind)
+    lacking = ({0, 1, 2, 3} - {one, other, last}).pop() if comes else last
+    for each in {one, other, last} - {other, lacking}:
+        world.part(each, lacking)
+    if comes:
+        asked(world, SetReplication(4), other)
+    else:
+        world.wipe(lacking)
+        world.start(lacking)
+    world.run(3)
+    assert not world.node(lacking).certificates.counts(0)
+    assert world.stored(lacking, "key") is not None
+    world.restart(lacking)
+    compare(world, (one, other))
+    assert world.stored(other, "key") is None
+    world.run(3)
+    assert world.values("key") == [None] * 4
+    world.cut.clear()
+    for each in {one, other, last} - {other, lacking}:
+        world.join(each, lacking)
+    world.run(5)
+    assert world.node(lacking).certificates.counts(0)
+    assert world.values("key") == [None] * 4
+    assert not any(node.metrics.counts["mismatches"] for node in world.running)
+
+
+def test_an_old_value_does_not_come_back_to_a_store_that_is_whole_by_now() -> None:
+    """One in doubt has taken it from another, which has learned meanwhile that it was purged. Either has been
+    started anew since, and does not know any more what was said in that exchange."""
+    world = World(5, replication=5, partitions=1, reconcile=True)
+    copies = deleted(world)
+    in_doubt(world, 3)
+    world.restore(3, copies[3])
+    world.wipe(4)
+    world.cut |= {frozenset((doubtful, whole)) for doubtful in (3, 4) for whole in (0, 1, 2)}
+    start(world, 3, 4)
+    while world.stored(4, "key") is None:
+        world.run(TICK_S)
+    world.configs[3] = replace(world.configs[3], forgetful=False)
+    world.part(3, 4)
+    for doubtful in (3, 4):
+        world.restart(doubtful)
+    for whole in (0, 1, 2):
+        world.join(3, whole)
+    world.run(4)
+    assert [node.state for node in world.running] == [*["up"] * 4, "forgetful"]
+    assert world.values("key") == [None, None, None, None, b"value"]
+    world.join(3, 4)
+    world.run(4)
+    assert world.values("key") == [None] * 5
+    for whole in (0, 1, 2):
+        world.join(4, whole)
+    world.run(10)
+    assert [node.state for node in world.running] == ["up"] * 5
+    assert world.values("key") == [None] * 5

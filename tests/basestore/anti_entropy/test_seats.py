@@ -29,6 +29,7 @@ from basestore.protocol.anti_entropy import (
 from basestore.protocol.codec import Message, encode
 from basestore.protocol.replication import COPY, Apply, Rejected
 from basestore.repair.certificate import stores_tag
+from basestore.repair.write_repair import split_stores
 from basestore.storage import keyspace
 from tests.worlds.exchanges import WORDS, check_summaries, kinds
 from tests.worlds.seats import adopt, fill, found, joint, still
@@ -510,6 +511,24 @@ def test_a_change_that_is_taken_back_leaves_nobody_behind_that_speaks_for_copies
     assert not world.node(old[1]).certificates.in_use(0, store)
 
 
+def test_one_that_has_left_with_proof_and_holds_it_again_may_leave_without_the_next_time() -> None:
+    world, old, comes = moved(3)
+    new, gone = (*old[1:], comes), world.node(old[0]).identity.store
+    stays = world.node(old[1]).certificates
+    adopt(world, {0: joint(5, old, new)})
+    adopt(world, {0: still(6, *new)})
+    assert stays.in_use(0, gone)
+    adopt(world, {0: joint(7, new, old)})
+    adopt(world, {0: still(8, *old)})
+    assert stays.in_use(0, gone)
+    adopt(world, {0: joint(9, old, new)})
+    adopt(world, {0: still(10, *new)}, dead=[old[0]])
+    assert not stays.in_use(0, gone)
+    world.settle()
+    stored = world.node(old[1]).group_commit.get(keyspace.departed(0)) or b""
+    assert gone not in split_stores(stored)
+
+
 def test_of_stores_that_have_left_only_the_last_are_remembered() -> None:
     world, old, comes = moved(1)
     node = world.node(comes)
@@ -545,8 +564,8 @@ def test_what_is_to_come_is_unfit_even_if_the_node_stops_before_it_takes_it_up()
     assert node.certificates.counts(0)
 
 
-@pytest.mark.parametrize("skipped", [False, True])
-def test_who_cannot_tell_whether_it_kept_its_seat_proves_it_anew(skipped: bool) -> None:
+@pytest.mark.parametrize("unsure", [False, True])
+def test_who_cannot_tell_whether_it_kept_its_seat_proves_it_anew(unsure: bool) -> None:
     world = seated(3, partitions=2)
     for partition in (0, 1):
         talk(world, 0, 1, partition)
@@ -558,12 +577,12 @@ def test_who_cannot_tell_whether_it_kept_its_seat_proves_it_anew(skipped: bool) 
         talk(world, 1, 2)
     node = world.node(0)
     assert node.summaries.of[0].complete > 0
-    adopt(world, later, 0, skipped=skipped)
+    adopt(world, later, 0, unsure={0} if unsure else ())
     adopt(world, later, 1, 2)
     assert node.summaries.of[0].stable > 0  # it never falls
-    assert (node.summaries.of[0].complete == 0) is skipped
-    assert node.summaries.unfit == ({0} if skipped else set())
-    assert (made(world, 0, 1) == 0) is skipped
+    assert (node.summaries.of[0].complete == 0) is unsure
+    assert node.summaries.unfit == ({0} if unsure else set())
+    assert (made(world, 0, 1) == 0) is unsure
     assert node.certificates.certificate(1, 1) is not None
     world.run(3)
     assert not node.summaries.unfit
@@ -715,6 +734,22 @@ def test_stores_stand_in_the_order_of_their_members_numbers() -> None:
     assert first == second[16:] + second[:16] != second
 
 
+def test_two_that_lack_a_partition_do_not_wait_for_each_other_nor_does_who_comes_for_good() -> None:
+    """Two of three that hold it cannot tell whether they kept their seats: no two whole ones are left to be
+    met by either, nor by one that comes. When all have met all there is nobody else to be met."""
+    world, old, comes = moved(3)
+    whole, *unsure = old
+    adopt(world, {0: still(5, *old)}, *unsure, unsure={0})
+    adopt(world, {0: still(5, *old)}, whole, comes)
+    adopt(world, {0: fill(6, old, (*old[:2], comes))})
+    assert [world.node(index).certificates.counts(0) for index in (*old, comes)] == [True, *[False] * 3]
+    world.run(5)
+    assert [world.node(index).certificates.counts(0) for index in (*old, comes)] == [True] * 4
+    losses = world.node(whole).losses.all_open
+    assert {(loss.sources, loss.needed) for loss in losses} == {(1, 2)}
+    assert {loss.number for loss in losses} <= {world.member(index).number for index in unsure}
+
+
 def test_what_comes_is_lost_up_to_the_birth_of_the_cluster() -> None:
     world, old, comes = moved(2)
     adopt(world, {0: fill(5, old, (*old, comes))})
@@ -728,7 +763,7 @@ def test_a_doubt_that_was_foreseen_holds_at_the_next_opening() -> None:
     settle_all(world, 0, 1, 2)
     node = world.node(0)
     assert node.summaries.of[0].complete > 0
-    node.recovery.foresee({0: still(50, *world.placement.replicas[0])}, world.now(0), skipped=True)
+    node.recovery.foresee({0: still(50, *world.placement.replicas[0])}, world.now(0), unsure={0})
     world.settle()
     node = world.restart(0)
     assert node.summaries.unfit == {0}
@@ -809,3 +844,33 @@ def test_nothing_that_was_proven_with_one_that_has_left_is_built_on_when_it_come
     assert not made(world, old[0], comes)
     world.run(3)
     assert made(world, old[0], comes)
+
+
+def test_one_that_may_have_missed_a_move_and_one_that_has_forgotten_do_not_wait_for_each_other() -> None:
+    world = seated(2)
+    members = world.placement.replicas[0]
+    world.wipe(0)
+    world.start(0)
+    adopt(world, {0: still(0, *members)}, 0)
+    world.run(4)
+    assert world.node(0).state == "up"  # it was forgetful in this opening, and is no more
+    world.wipe(1)
+    adopt(world, {0: still(50, *members)}, 0, unsure=(0,))
+    world.start(1)
+    adopt(world, {0: still(50, *members)}, 1)
+    assert world.node(0).summaries.unfit == {0}
+    world.run(6)
+    assert not world.node(0).summaries.unfit
+    assert world.node(1).state == "up"
+
+
+def test_who_recovers_is_not_kept_from_the_others_by_one_that_cannot_help() -> None:
+    world = seated(3)
+    world.node(0).summaries.make_unfit(0)
+    world.node(0).summaries.fitting.add(0)  # or it would be found to be fit at once
+    world.wipe(2)
+    world.start(2)
+    found(world)
+    world.run(6)
+    assert made(world, 2, 1)
+    assert world.node(2).state == "up"

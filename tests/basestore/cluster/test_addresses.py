@@ -115,3 +115,38 @@ class TestWhatOthersAreTold:
         at.adopt(members)  # a later epoch, the same members
         assert at.known(9) == "10.0.0.8:7400"
         assert at.known(0) == TOLD
+
+    def test_where_the_log_comes_to_say_another_address_it_is_looked_for_there(self, at: Addresses) -> None:
+        members = dict(enumerate(self.FILED))
+        at.adopt(members)
+        at.tell(0, "10.0.0.8:7400")
+        at.found(3, "10.0.0.7:7400")
+        at.tell(3, "10.0.0.7:7400")
+        at.missed(2)
+        at.adopt({**members, 0: TOLD, 2: "10.0.0.5:7400", 3: "10.0.0.6:7400"})
+        assert [at.to_dial(number) for number in (2, 3)] == ["10.0.0.5:7400", "10.0.0.6:7400"]
+        # Others are told where it was found last, as long as it is not found elsewhere.
+        assert self.known(at) == [TOLD, self.FILED[1], "10.0.0.5:7400", "10.0.0.7:7400"]
+        at.found(3, "10.0.0.6:7400")
+        assert at.known(3) == "10.0.0.6:7400"
+        at.adopt({**members, 0: TOLD, 2: "10.0.0.5:7400", 3: "10.0.0.6:7400"})  # a later epoch
+        at.tell(2, "10.0.0.4:7401")  # the member knows better
+        assert at.to_dial(2) == "10.0.0.4:7401"
+
+    def test_where_the_file_and_the_log_differ_from_the_start_the_log_is_tried_in_turn(
+        self, at: Addresses
+    ) -> None:
+        at.adopt({**dict(enumerate(self.FILED)), 2: TOLD})
+        tried = []
+        for _ in range(3):
+            tried.append(at.to_dial(2))
+            at.missed(2)
+        assert tried == [self.FILED[2], TOLD, self.FILED[2]]
+        assert at.known(2) == self.FILED[2]
+
+    def test_who_has_told_its_address_before_the_log_was_known_is_looked_for_there(
+        self, at: Addresses
+    ) -> None:
+        at.tell(2, "10.0.0.8:7400")
+        at.adopt({**dict(enumerate(self.FILED)), 2: TOLD})
+        assert at.to_dial(2) == "10.0.0.8:7400"

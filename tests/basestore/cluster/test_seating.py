@@ -8,7 +8,7 @@ from basestore.repair.seats import Seats, Stage
 
 def test_without_a_topology_replicas_are_those_of_the_placement() -> None:
     seating = Seating(1, {7: Seats.still((2, 1, 0))})
-    assert (seating.replicas[7], seating.others[7], seating.sources[7]) == ((2, 1, 0), [2, 0], [2, 0])
+    assert (seating.compared[7], seating.others[7], seating.sources[7]) == ((2, 1, 0), [2, 0], [2, 0])
     assert (seating.known, seating.since(7), seating.moving) == (False, None, set())
 
 
@@ -17,7 +17,7 @@ def test_while_seats_change_all_compare_and_those_that_held_it_are_sources() -> 
     seating.dropped_since = 0
     for stage in (Stage.FILL, Stage.JOINT):
         seating.seat(7, Seats(4, stage, (0, 1, 2), (0, 1, 3)))
-        assert seating.replicas[7] == (0, 1, 2, 3)
+        assert seating.compared[7] == (0, 1, 2, 3)
         assert seating.others[7] == [1, 2, 3]
         assert seating.sources[7] == [1, 2]
         assert [seating.comes(7, member) for member in range(4)] == [False, False, False, True]
@@ -51,4 +51,4 @@ def test_what_is_given_up_is_gone() -> None:
     seating = Seating(0, {7: Seats.still((0, 1, 2))})
     seating.seat(7, Seats(4, Stage.FILL, (0, 1, 2), (3, 4, 5)))
     seating.give_up(7)
-    assert not any((seating.seats, seating.replicas, seating.others, seating.sources, seating.moving))
+    assert not any((seating.seats, seating.compared, seating.others, seating.sources, seating.moving))

@@ -4,6 +4,7 @@ import pytest
 
 from basestore.consensus import progress as progress_module
 from basestore.consensus.progress import Progress
+from tests.worlds.raft_stage import Stage, voter
 
 
 def replicating(match: int) -> Progress:
@@ -78,3 +79,14 @@ def test_no_more_is_held_than_the_leader_has_and_never_less_than_before() -> Non
     assert (progress.match, progress.next) == (6, 7)
     progress.held(2, 6)
     assert (progress.match, progress.next) == (6, 7)
+
+
+def test_a_learner_that_answers_each_heartbeat_has_caught_up_however_far_they_are_apart() -> None:
+    stage = Stage()
+    stage.do("found 1\nlearner 2\nelect 1\nfeed 1 2\nwait 0.5\ntick 1\ndeliver")
+    for pause in (0.5, 0.6, 0.9, 0.6):  # a node that rests is ticked now and then
+        stage.do(f"wait {pause}\ntick 1")
+        assert stage.rafts[1].caught_up(voter(2))
+        stage.do("deliver")
+    stage.do("wait 0.6\ntick 1\ndrop\nwait 0.6\ntick 1")
+    assert not stage.rafts[1].caught_up(voter(2))

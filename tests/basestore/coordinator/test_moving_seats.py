@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from basestore.consistency import Level, Outcome
-from basestore.errors import ReplicaFailure, Unavailable
+from basestore.consistency import MOVING, Level, Outcome
+from basestore.errors import ReadTimeout, ReplicaFailure, Unavailable, WriteTimeout
 from basestore.protocol.anti_entropy import Syn
 from basestore.protocol.replication import Apply, Read
 from tests.worlds.seats import NEW, OLD, enter, fill, hear_all, joint, moving, silence
@@ -60,6 +60,19 @@ class TestStages:
         assert not call.done
         hear_all(world)
         assert world.look(0, "k").value == b"v"
+
+    @pytest.mark.parametrize(("stage", "said"), [("joint", True), ("still", False)])
+    def test_a_timeout_says_whether_two_quorums_were_asked(self, stage: str, said: bool) -> None:
+        world = moving()
+        enter(world, stage)
+        silence(world, 3, 4)
+        write, read = world.set(0, "k", "v", timeout_s=1.0), world.get(0, "k", timeout_s=1.0)
+        world.run(2.0)
+        with pytest.raises(WriteTimeout) as unwritten:
+            write.receipt()
+        with pytest.raises(ReadTimeout) as unread:
+            read.read()
+        assert [MOVING in str(each.value) for each in (unwritten, unread)] == [said, said]
 
     def test_a_read_writes_back_in_both_sets_before_it_answers(self) -> None:
         world = moving()

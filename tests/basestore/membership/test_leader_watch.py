@@ -13,7 +13,7 @@ from tests.worlds.changing import change
 from tests.worlds.world import World, number_of
 
 
-def refused(world: World, index: int, *, within_s: float = 1.0) -> str:
+def refused(world: World, index: int, *, within_s: float = 1.0, served: bool = True) -> str:
     """A read by a leader's word is given up."""
     told = list[RequestFailed | None]()
 
@@ -24,7 +24,8 @@ def refused(world: World, index: int, *, within_s: float = 1.0) -> str:
     world.run(within_s + 0.1)
     (error,) = told
     assert isinstance(error, NoLeader)
-    assert "so nothing can be read by its word; data are served all the same. " in str(error)
+    assert "so nothing can be read by its word" in str(error)
+    assert ("; data are served all the same. " in str(error)) is served
     return str(error)
 
 
@@ -134,3 +135,13 @@ def test_where_one_decides_alone_it_is_never_missing(count: int) -> None:
     assert raft is not None
     assert watch.absence("", world.now(0)).startswith("n1 leads the metadata group")
     assert watch.reached(raft, world.now(0)) == raft.voters
+
+
+def test_who_has_left_sends_those_that_ask_to_others() -> None:
+    world = World(3, logged=True)
+    for other in (0, 1):
+        world.part(2, other)
+    world.node(2).introductions.dismiss(0, world.now(2))
+    told = refused(world, 2, served=False)
+    assert "this node has left the cluster" in told
+    assert told.endswith("Ask another one")

@@ -12,22 +12,24 @@ from basestore.errors import ConfigurationError, Unavailable
 from basestore.membership import metadata_group
 from basestore.protocol.anti_entropy import KnownLosses, LossRow
 from basestore.protocol.limits import ProtocolError
-from basestore.protocol.membership import Base
-from basestore.protocol.replication import Keep, Kept
+from basestore.protocol.membership import At, Base
+from basestore.protocol.operator import Inspect, Trace
+from basestore.protocol.replication import Keep, Kept, Rejected
 from basestore.storage import keyspace
 from basestore.topology.changes import (
     AddMember,
     DrainMember,
     RemoveMember,
+    ReplaceMember,
     SetReplication,
     SetSetting,
     Standing,
 )
 from basestore.topology.topology import MemberEntry
-from tests.worlds.changing import change, leaders
+from tests.worlds.changing import change, leaders, voters
 from tests.worlds.following import converged
 from tests.worlds.moving import FIRST, KEYS, asked, finish, loaded, loads, read, stored, topology
-from tests.worlds.world import World, travel
+from tests.worlds.world import TICK_S, World, travel
 
 
 def leader(world: World) -> int:
@@ -117,6 +119,46 @@ def test_where_one_is_drained_nothing_is_given_to_a_member_that_is_not_there() -
     assert read(world, new, Level.ALL) == FIRST
 
 
+def test_a_dead_member_is_replaced_by_one_that_is_started_only_then() -> None:
+    world = loaded(3)
+    assert leader(world) == 0
+    world.stop(2)
+    world.run(3.0)
+    new = come(world, start=False)
+    asked(world, ReplaceMember(world.member(2).number, world.member(new).number, True))
+    world.run(10.0)  # of two that stay, and are there, one is to be a voter: the dead one goes first
+    assert leader(world) == 0
+    world.start(new)
+    finish(world)
+    assert voters(world, 0) == [world.member(at).number for at in (0, 1, new)]
+    assert loads(world) == {world.member(at).number: 8 for at in (0, 1, new)}
+    assert read(world, new, Level.ALL) == FIRST
+
+
+def test_of_three_members_a_dead_one_is_removed_where_two_replicas_are_enough() -> None:
+    world = loaded(3, replication=2)
+    assert leader(world) == 0
+    world.stop(2)
+    world.run(3.0)
+    leave(world, 2, dead=True)
+    assert leader(world) == 0
+    assert read(world, level=Level.ALL) == FIRST
+
+
+def test_no_voter_goes_while_those_that_are_there_would_be_no_majority_of_the_rest() -> None:
+    world = loaded(3, replication=2)
+    world.stop(0)
+    world.run(5.0)
+    at = leader(world)
+    other = ({1, 2} - {at}).pop()
+    asked(world, DrainMember(world.member(other).number), at)
+    world.run(10.0)
+    assert (leader(world), len(voters(world, at))) == (at, 3)
+    world.start(0)
+    finish(world, at)
+    assert loads(world).keys() == {world.member(0).number, world.member(at).number}
+
+
 def test_a_member_leaves_and_counts_for_nothing_on_all_nodes() -> None:
     world = loaded(4)
     leave(world, 3)
@@ -199,6 +241,32 @@ def test_a_single_node_that_was_given_a_second_one_starts_without_it() -> None:
     assert world.put(0, KEYS[0], "now").acknowledged == 1
 
 
+def test_the_clock_of_a_member_that_holds_nothing_has_a_say() -> None:
+    world = World(4, replication=2, partitions=1, logged=True)
+    holder, away = world.placement.replicas[0]
+    world.crash(away)
+    world.restart(holder)
+    world.run(3.0)
+    assert world.node(holder).peers.clock.confirmed
+    assert world.put(holder, "key", "v", Level.ONE).acknowledged == 1
+
+
+def test_the_word_of_one_that_joins_is_waited_for_once_it_was_met() -> None:
+    world = World(1, partitions=1, logged=True)
+    outcome = change(world, 0, AddMember("n2", "127.0.0.1:7401", "", 0, b""))  # it is to be given nothing
+    new = world.add(outcome.number)
+    world.start(new)
+    world.run(2.0)
+    assert topology(world).members[1].standing is Standing.JOINING
+    world.crash(new)
+    world.restart(0)
+    world.run(4.0)
+    assert world.node(0).state != "up"
+    world.start(new)
+    world.run(2.0)
+    assert world.node(0).state == "up"
+
+
 @pytest.mark.parametrize("compacted", [False, True])
 def test_who_was_away_while_members_came_and_left_catches_up(
     compacted: bool, monkeypatch: pytest.MonkeyPatch
@@ -249,6 +317,35 @@ def test_hints_for_a_member_that_has_left_go_to_those_that_hold_its_rows() -> No
     assert piles(world, 0) == {}
     assert owed(world, 0) == 0
     assert read(world, level=Level.ALL) == [f"{key} again" for key in KEYS]
+
+
+@pytest.mark.parametrize("level", [Level.ONE, Level.QUORUM])
+def test_what_only_the_dead_have_had_is_known_to_be_lost(level: Level) -> None:
+    world = loaded(4)
+    key = next(each for each in KEYS if 3 in world.replicas(each))
+    for other in set(range(3)) - set(world.replicas(key) if level is Level.QUORUM else ()):
+        world.hold(3, other)
+    told = world.put(3, key, "at one that dies", level)
+    world.crash(3)
+    leave(world, 3, dead=True)
+    result = converged(world, receipt=told, timeout_s=20)
+    kept = level is Level.QUORUM
+    assert result.proven == kept, result.obstacles
+    assert {each.kind for each in result.obstacles} == (set() if kept else {"lost"})
+    assert (world.look(0, key).value == b"at one that dies") == kept
+    assert converged(world, timeout_s=20).proven  # no quorum's word was broken: nobody has to accept it
+
+
+def test_what_went_with_a_store_is_known_of_a_partition_that_is_in_doubt_besides_too() -> None:
+    world = loaded(3, partitions=2)
+    node, number = world.node(0), world.member(0).number
+    node.summaries.make_unfit(0)
+    node.recovery.note_losses(world.now(0))
+    world.run(1.0)
+    for partition in range(2):
+        (loss,) = world.node(1).losses.known(partition)
+        assert (loss.number, loss.sources >= loss.needed) == (number, partition == 0)
+        assert loss.open == (partition == 1)  # here nobody was asked
 
 
 @pytest.mark.parametrize("taken_over", [False, True])
@@ -382,6 +479,33 @@ def test_who_joins_answers_nothing_before_it_has_heard_what_the_cluster_is() -> 
     assert world.member(new).number in loads(world)
 
 
+def test_who_joins_and_ends_before_it_is_told_of_its_own_entry_goes_on_from_there() -> None:
+    world = loaded(3)
+    world.lose = lambda sent: isinstance(sent.message, At) and bool(sent.message.entries)
+    new = come(world)
+    world.run(1.0)
+    of, number = topology(world, new), world.member(new).number
+    assert of.member(number) is None
+    world.restart(new)
+    assert topology(world, new) == of
+    world.lose = lambda sent: False
+    finish(world)
+    assert number in loads(world)
+    assert read(world, new) == FIRST
+    assert same_topology(world)
+
+
+@pytest.mark.parametrize(("name", "why"), [("n4", "no member is called"), ("n9", "opens its own store")])
+def test_the_store_that_a_former_member_has_left_is_not_that_of_one_that_comes(name: str, why: str) -> None:
+    world = loaded(4)
+    world.stop(3)
+    leave(world, 3, dead=True)
+    new = come(world, name=name, start=False)
+    world.engines[new] = world.engines[3]
+    with pytest.raises(ConfigurationError, match=why):
+        world.start(new)
+
+
 def test_who_has_another_number_than_the_log_gave_it_does_not_follow() -> None:
     world = loaded(3)
     first = come(world)
@@ -412,6 +536,10 @@ def test_who_has_left_says_so_serves_nothing_and_is_not_started_again() -> None:
     assert node.peers.left
     assert (node.state, node.linked) == ("left", False)
     assert "has left the cluster" in node.reason
+    client = world.clients[3]
+    assert client is not None
+    client.collect()
+    assert client.parted
     assert world.state(3).state == "left"
     for call in (world.set(3, KEYS[0], "v", Level.ANY), world.set(3, KEYS[0], "v")):
         world.settle()
@@ -419,9 +547,23 @@ def test_who_has_left_says_so_serves_nothing_and_is_not_started_again() -> None:
             call.receipt()
     world.stop(3)
     with pytest.raises(
-        ConfigurationError, match=r"n4, number 24, has left the cluster, by epoch .* empty directory"
+        ConfigurationError, match=r"n4, number 24, has left the cluster, by epoch .* another number"
     ):
         world.start(3)
+
+
+def test_who_has_left_says_so_to_a_member_that_asks_what_it_holds_and_does_not_know_it_yet() -> None:
+    world = loaded(4)
+    asked(world, DrainMember(world.member(3).number))
+    while not world.node(3).peers.left:
+        world.run(TICK_S)
+    link = world.links[3, 0]
+    link.take()
+    questions = travel([Inspect(7, 0, 8, -1, False, []), Trace(8, world.row(KEYS[0]))])
+    world.node(3).receive(0, link, questions, world.now(3))
+    world.node(3).step(world.now(3))
+    said = "it has left the cluster"
+    assert travel(link.take()) == [Rejected(7, said, False), Rejected(8, said, False)]
 
 
 def test_who_was_away_when_it_left_is_linked_with_nobody() -> None:
@@ -433,3 +575,17 @@ def test_who_was_away_when_it_left_is_linked_with_nobody() -> None:
     assert not any(3 in way for way in world.links)
     assert world.node(3).state == "starting"
     assert [world.node(at).linked for at in range(3)] == [True] * 3
+
+
+def test_who_was_cut_off_when_it_left_serves_nothing_once_it_hears_so() -> None:
+    world = loaded(4)
+    for other in range(3):
+        world.part(3, other)
+    world.run(5.0)
+    leave(world, 3, dead=True)
+    assert not world.node(3).peers.left  # nobody lets it in, so its log never tells it
+    world.node(3).introductions.dismiss(0, world.now(3))
+    for call in (world.set(3, KEYS[0], "v", Level.ONE), world.get(3, KEYS[0], Level.ONE)):
+        world.settle()
+        with pytest.raises(Unavailable, match=r"has left the cluster.*Ask n1"):
+            call.receipt()

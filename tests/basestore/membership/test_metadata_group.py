@@ -1,6 +1,6 @@
 """The metadata group on real nodes: how it is founded, who votes, and what outlasts crashes and wipes."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import pytest
@@ -12,7 +12,7 @@ from basestore.membership import metadata_group
 from basestore.membership.metadata_group import Coming
 from basestore.repair.seats import Seats
 from basestore.topology.changes import DropBucket, SetSetting
-from basestore.topology.topology import OTHER_CHANGE
+from basestore.topology.topology import OTHER_CHANGE, Topology
 from tests.worlds.changing import CARTS, Asked, change, decided, leaders, topologies, voters
 from tests.worlds.world import World, number_of
 
@@ -172,30 +172,63 @@ def test_a_snapshot_is_taken_up_though_much_has_come_behind_it(monkeypatch: pyte
     assert [topology.settings for topology in topologies(world) if topology is not None] == [{"k": "4"}] * 3
 
 
-def test_what_a_snapshot_brings_is_foreseen_again_behind_what_was_pending(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A partition is given up by an entry that is pending, and given back by a snapshot that comes meanwhile:
-    when the first is adopted, what was foreseen of the second is gone with the partition."""
-    world = World(3, logged=True)
-    group, told = world.node(0).membership.group, list[tuple[list[int], list[int], bool]]()
-    was, me, now = group.topology, group.me.number, world.now(0)
-    assert was is not None
+Told = list[tuple[list[int], list[int], list[int]]]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    """What is foreseen: the partitions that change, which of these were given up, and which perhaps were."""
+    told = Told()
 
     def foresee(
         _: object, changed: Mapping[int, object], now: object, given_up: set[int], left: object, *,
-        skipped: bool,
+        unsure: Collection[int],
     ) -> None:  # fmt: skip
-        told.append((sorted(changed), sorted(given_up), skipped))
+        told.append((sorted(changed), sorted(given_up), sorted(unsure)))
 
     monkeypatch.setattr(Recovery, "foresee", foresee)
-    others = tuple(number for number in was.seats[0].new if number != me)
-    gone, back = (
-        replace(was, epoch=epoch, seats=(Seats.still(numbers, epoch), *was.seats[1:]))
-        for epoch, numbers in ((was.epoch + 1, others), (was.epoch + 2, was.seats[0].new))
-    )
+    return told
+
+
+def seated(was: Topology, *holdings: tuple[int, ...]) -> Topology:
+    """One entry after the other gives the first partition to these."""
+    for members in holdings:
+        index = was.epoch + 1
+        was = was.pass_by(index).seated({0: Seats.still(members, index)}, index)
+    return was
+
+
+def test_what_a_snapshot_brings_is_foreseen_again_behind_what_was_pending(told: Told) -> None:
+    """A partition is given up by an entry that is pending, and given back by a snapshot that comes meanwhile:
+    when the first is adopted, what was foreseen of the second is gone with the partition."""
+    world = World(3, logged=True)
+    group, now = world.node(0).membership.group, world.now(0)
+    was, me = group.topology, group.me.number
+    assert was is not None
+    all_three = was.seats[0].new
+    gone = seated(was, tuple(number for number in all_three if number != me))
+    back = seated(gone, all_three)
+    told.clear()
     group.foresee(Coming(gone, skipped=False), now)
     group.foresee(Coming(back, skipped=True), now)  # as it is stored
     group.adopt(Coming(gone, skipped=False), now)
     group.foresee(Coming(back, skipped=True), now)  # as it is noted
-    assert told == [([0], [], False), ([0], [0], True), ([0], [0], True)]
+    assert told == [([0], [], []), ([0], [0], [0]), ([0], [0], [0])]
+
+
+def test_a_snapshot_says_who_has_kept_its_seat(told: Told) -> None:
+    world = World(3, logged=True)
+    group, now = world.node(0).membership.group, world.now(0)
+    was, me = group.topology, group.me.number
+    assert was is not None
+    all_three = was.seats[0].new
+    one, *_ = others = tuple(number for number in all_three if number != me)
+    group.foresee(Coming(seated(was, (me,), (me, one), all_three), skipped=True), now)
+    assert told.pop() == ([0], [], [])
+    for gone in (others, (one,)):
+        group.adopt(Coming(was, skipped=False), now)
+        group.foresee(Coming(seated(was, (me,), gone, all_three), skipped=True), now)
+        assert told.pop() == ([0], [], [0])
+    group.adopt(Coming(was, skipped=False), now)
+    group.foresee(Coming(seated(was, others, all_three), skipped=False), now)
+    assert told.pop() == ([0], [], [])

@@ -25,6 +25,10 @@ NOT_TO_ASK_FOR = [
     pytest.param(UnsetSetting("x" * 9999), 1, "the key of a setting has 1 to", id="refused anyway"),
     pytest.param(SetSetting("k", "v"), 0, "has no id", id="unnamed"),
 ]
+OF_ITS_OWN = [
+    (SetSetting("moves.at_once", "banana"), "moves.at_once is a whole number from 1 to"),
+    (SetSetting("moves.at_onec", "8"), "moves.at_once, moves.at_once_to, moves.at_once_from. Take one of"),
+]
 
 
 def entry_of(change: Change, identity: int = 7) -> bytes:
@@ -65,6 +69,30 @@ def test_nor_does_a_leader_take_it_from_a_member(change: Change, identity: int, 
         hear(1, outbox, Suggest(entry_of(change, identity)), world.now(0))
     world.run(0.5)
     assert last(world) == before
+
+
+@pytest.mark.parametrize(("change", "words"), OF_ITS_OWN)
+def test_a_setting_of_basestores_own_that_makes_no_sense_is_refused_where_it_is_asked_for(
+    change: SetSetting, words: str
+) -> None:
+    world = World(3, logged=True)
+    before = last(world)
+    call = ask(world, 1, change)
+    world.run(0.5)
+    answer = call.reply()
+    assert isinstance(answer, Failed)
+    assert words in answer.text
+    assert last(world) == before
+    # An earlier release lets it in: then every node passes over it, as that one does.
+    world.node(0).membership.asking.handlers[Suggest](
+        1, world.node(0).peers.all[1].outbox, Suggest(entry_of(change)), world.now(0)
+    )
+    world.run(0.5)
+    settings = {node.membership.group.topology.settings[change.key] for node in world.running}  # type: ignore[union-attr]
+    assert settings == {change.value}
+    call = ask(world, 1, UnsetSetting(change.key), 8)
+    world.run(0.5)
+    assert isinstance(call.reply(), TopologyChanged)
 
 
 def test_large_entries_are_compacted_before_there_are_many() -> None:

@@ -6,9 +6,16 @@ from collections import Counter
 import pytest
 
 from basestore.errors import InvalidRequest
-from basestore.moves.conductor import Bounds, bounds
 from basestore.protocol.client import Failed
-from basestore.protocol.membership import ChangeTopology, MoveReport, MoveRow, MovesTold, ReadMoves
+from basestore.protocol.membership import (
+    STALE,
+    ChangeTopology,
+    MoveReport,
+    MoveRow,
+    MovesTold,
+    ReadMoves,
+    ReadTopology,
+)
 from basestore.repair.seats import Seats, Stage, packed
 from basestore.replica.dropped_rows import GivenUpRows
 from basestore.storage import keyspace
@@ -45,21 +52,6 @@ def ask(world: World, at: int, of: Change) -> object:
 
 
 # --- bounds ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("settings", "allowed"),
-    [
-        ({}, Bounds(64, 16, 32)),
-        ({"moves.at_once": "1", "moves.at_once_to": "2", "moves.at_once_from": "3"}, Bounds(1, 2, 3)),
-        ({"moves.at_once": "0", "moves.at_once_to": "-2", "moves.at_once_from": "x"}, Bounds(64, 16, 32)),
-        ({"moves.at_once": "٣", "moves.at_once_to": "9" * 10}, Bounds(64, 16, 32)),
-    ],
-)
-def test_bounds_are_settings_and_what_is_no_number_counts_for_nothing(
-    settings: dict[str, str], allowed: Bounds
-) -> None:
-    assert bounds(settings) == allowed
 
 
 @pytest.mark.parametrize(
@@ -191,6 +183,20 @@ def test_without_a_leader_the_node_says_what_it_knows() -> None:
     answer = call.reply()
     assert isinstance(answer, MovesTold)
     assert (answer.leader, answer.rows) == (-1, [])
+
+
+@pytest.mark.parametrize("timeout_ms", [0, 1001])
+def test_whoever_waits_for_an_answer_says_how_long_within_the_clusters_bound(timeout_ms: int) -> None:
+    world = World(1, logged=True, timeout_ms_max=1000)
+    for ask_for in (
+        lambda request: ReadMoves(request, timeout_ms),
+        lambda request: ReadTopology(request, STALE, timeout_ms),
+    ):
+        call = world.ask(0, ask_for)
+        world.settle()
+        answer = call.reply()
+        assert isinstance(answer, Failed)
+        assert "timeout_ms_max, 1000 ms: ask for less" in answer.text
 
 
 # --- rows of what was given up -----------------------------------------------------------------------

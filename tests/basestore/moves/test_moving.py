@@ -1,13 +1,19 @@
 """Members that are drained, removed and replaced, and partitions that move, on whole nodes: whoever drives it
 may stop at any moment. Covers `moves/conductor.py` and `moves/reports.py`."""
 
+from unittest.mock import patch
+
 import pytest
 
 from basestore.consistency import Level
+from basestore.membership import metadata_group
 from basestore.protocol.groups import ApplyGroup
 from basestore.protocol.replication import Apply, Hinted
 from basestore.repair.seats import Stage
+from basestore.replica.dropped_rows import GivenUpRows
+from basestore.replica.summaries import COMES, Summaries
 from basestore.rows import row_partition
+from basestore.storage import keyspace
 from basestore.topology.changes import (
     CancelMoves,
     DrainMember,
@@ -18,7 +24,9 @@ from basestore.topology.changes import (
     SetSetting,
     Standing,
 )
+from basestore.topology.entries import Suggestion, encode_entry
 from tests.worlds.changing import leaders
+from tests.worlds.exchanges import check_summaries
 from tests.worlds.following import converged, loss_accepted
 from tests.worlds.moving import (
     FIRST,
@@ -33,7 +41,7 @@ from tests.worlds.moving import (
     stored,
     topology,
 )
-from tests.worlds.world import World
+from tests.worlds.world import TICK_S, World
 
 
 @pytest.mark.parametrize("gone", [0, 3])
@@ -142,6 +150,26 @@ def test_the_leader_may_go_at_any_moment() -> None:
     assert read(world, level=Level.ALL) == FIRST
 
 
+def test_nothing_begins_to_move_while_a_cancel_is_on_its_way() -> None:
+    world = loaded()
+    asked(world, DrainMember(number(world, 3)))
+    while not topology(world).plan:
+        world.run(TICK_S)
+    name = leaders(world)[0]
+    at = next(at for at, node in enumerate(world.running) if node.name == name)
+    node, now = world.node(at), world.now(at)
+    raft = node.membership.group.raft
+    assert raft is not None
+    cancel = encode_entry(Suggestion(CancelMoves([]), 7, 0, 0))
+    node.membership.asking.change(cancel, 1.0, lambda became, now: None, now)
+    assert raft.log.entry(raft.log.last).data == cancel
+    node.moves.conductor.tick(now._replace(monotonic=now.monotonic + 1.0))
+    assert raft.log.entry(raft.log.last).data == cancel
+    world.run(2.0)
+    assert {seats.stage for seats in topology(world).seats} == {Stage.STILL}
+    assert not topology(world).plan
+
+
 def test_writes_go_on_while_partitions_move() -> None:
     world = loaded()
     asked(world, SetSetting("moves.at_once", "2"))
@@ -176,6 +204,66 @@ def test_a_member_that_held_a_partition_once_is_a_newcomer_to_it() -> None:
     assert read(world, level=Level.ALL) == [f"{key} of 4" for key in KEYS]
 
 
+def test_one_that_fills_waits_for_what_may_count_on_its_former_life() -> None:
+    """Its store was lost with a write that it had acknowledged. Were it to compare itself at once with one
+    that this write has not reached yet, it would count without it."""
+    world = World(4, replication=3, partitions=1, logged=True)
+    for replicas in (2, 3):  # since then whoever begins anew cannot tell whether it kept its seat
+        asked(world, SetReplication(replicas))
+        finish(world)
+    numbers = [number(world, index) for index in range(4)]
+    first, second, lost = map(numbers.index, topology(world).seats[0].old)
+    (coordinator,) = {0, 1, 2, 3} - {first, second, lost}
+    world.hold(coordinator, first)
+    world.hold(coordinator, second)
+    call = world.set(coordinator, "key", "value")
+    world.settle()
+    assert world.stored(lost, "key") is not None
+    world.wipe(lost)
+    world.part(lost, second)
+    world.start(lost)
+    world.run(0.5)
+    assert world.node(lost).summaries.unfit == {0}
+    world.release(coordinator, first)
+    world.settle()
+    assert call.receipt().acknowledged == 2
+    world.run(2.0)
+    world.join(lost, second)
+    world.run(1.0)
+    assert world.node(lost).certificates.counts(0)
+    world.isolate(first)
+    found = world.get(second, "key")
+    world.run(1.0)
+    assert found.read().value == b"value"
+
+
+def test_who_was_away_for_long_counts_where_it_has_kept_its_seat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was decided meanwhile it gets in one piece, which says since when each has had its seat."""
+    world, foreseen, foresee_unfit = loaded(5), dict[int, bytes](), Summaries.foresee_unfit
+    monkeypatch.setattr(metadata_group, "COMPACT_BYTES", 0)
+    away = number(world, 4)
+    before = topology(world).seats
+    world.stop(4)
+    asked(world, SetReplication(4))
+    world.run(10.0)
+    changed = [at for at, seats in enumerate(topology(world).seats) if seats.since != before[at].since]
+    held = [at for at in changed if away in before[at].old]
+    comes = {at for at in changed if away in topology(world).seats[at].new} - {*held}
+    assert len(held) > 3
+
+    def foresee(self: Summaries, partition: int, how: bytes) -> None:
+        foreseen[partition] = how
+        foresee_unfit(self, partition, how)
+
+    monkeypatch.setattr(Summaries, "foresee_unfit", foresee)
+    world.start(4)
+    world.run(0.3)
+    assert world.node(4).peers.epoch == topology(world).epoch
+    assert foreseen == dict.fromkeys(comes, COMES)
+    finish(world)
+    assert read(world, 4, Level.ALL) == FIRST
+
+
 def test_a_member_that_keeps_an_only_copy_has_not_left_before_that_is_delivered() -> None:
     world = loaded()
     key = next(each for each in KEYS if 3 not in world.placement.replicas[row_partition(world.row(each))])
@@ -193,3 +281,29 @@ def test_a_member_that_keeps_an_only_copy_has_not_left_before_that_is_delivered(
     found = world.get(0, key, Level.ALL)
     world.settle()
     assert found.read().value == b"kept by n4 alone"
+
+
+def test_rows_that_are_left_of_a_partition_go_after_a_crash_and_its_sums_fit_when_it_is_given_back() -> None:
+    world = World(3, replication=3, partitions=2, logged=True)
+    for key in KEYS[:20]:
+        world.put(0, key, "v")
+    with patch.object(GivenUpRows, "purge", lambda given_up, most: None):
+        asked(world, SetReplication(2))
+        finish(world)
+        gave = next(at for at in range(3) if len(world.node(at).summaries.of) < 2)
+        other = (gave + 1) % 3
+        (given,) = {0, 1} - world.node(gave).summaries.of.keys()
+        # By what is written elsewhere the log records that speak of it are checkpointed, and go.
+        world.node(gave).summaries.summary_log.checkpoint_at_bytes = 0
+        for key in KEYS[20:]:
+            world.put(other, key, "v")
+        world.run(1.0)
+        world.crash(gave)
+    assert list(world.engines[gave].scan(*keyspace.records_of(given)))
+    world.start(gave)
+    world.run(2.0)
+    assert not list(world.engines[gave].scan(*keyspace.records_of(given)))
+    asked(world, SetReplication(3), other)
+    finish(world, other)
+    check_summaries(world, gave)
+    assert not any(node.metrics.counts["mismatches"] for node in world.running)

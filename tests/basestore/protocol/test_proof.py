@@ -5,6 +5,7 @@ Covers `protocol/proof.py`.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -36,11 +37,13 @@ from basestore.protocol.proof import (
     answer,
     answer_proof,
     difference,
+    dismisses,
     hello,
     judge,
     prove,
 )
 from tests.worlds.handshakes import NONCE, OTHER_NONCE, facts
+from tests.worlds.messages import EXAMPLES
 
 OURS, OTHERS = b"\xaa" * 16, b"\xbb" * 16
 WRONG = b"w" * 32
@@ -363,25 +366,32 @@ def test_the_key_of_proofs_is_not_shown() -> None:
 # --- members that come and leave -------------------------------------------------------------------
 
 
-def logged(own: Facts, *, formers: str = "", **numbers: int) -> Facts:
+def logged(own: Facts, *, formers: Mapping[int, str] | None = None, **numbers: int) -> Facts:
     """Of a node that follows the log, in which these members are."""
     rows = [MemberRow(number, name, f"{name}:7400") for name, number in numbers.items()]
     welcome = own.welcome._replace(members=rows or own.welcome.members)
-    return replace(own, welcome=welcome, logged=True, formers=frozenset(formers.split()))
+    return replace(own, welcome=welcome, logged=True, formers=formers or {})
 
 
-def test_who_has_left_is_told_so_and_how_it_can_come_back() -> None:
-    acceptor = logged(N2, formers="n1", n2=1, n3=2)
-    _, (told, heard) = converse(logged(N1), acceptor)
+@pytest.mark.parametrize("members", [{"n2": 1, "n3": 2}, {"n1": 7, "n2": 1}])
+def test_who_has_left_is_told_so_whoever_has_its_name_by_now(members: dict[str, int]) -> None:
+    said, (told, heard) = converse(logged(N1), logged(N2, formers={0: "n1"}, **members))
     for text in (told, heard):
         assert "n1 has left the cluster, and its store holds nothing that the cluster needs" in text
         assert JOIN_ANEW in text
+    assert dismisses(said[-1], logged(N1))
 
 
 def test_a_name_that_another_number_has_by_now_is_refused_to_who_had_it() -> None:
-    _, (told, heard) = converse(logged(N1), logged(N2, formers="n1", n1=7, n2=1))
+    said, (told, heard) = converse(logged(N1), logged(N2, formers={3: "n1"}, n1=7, n2=1))
     for text in (told, heard):
         assert "it says that it is n1, number 0, and number 7 has that name in the cluster" in text
+    assert not dismisses(said[-1], logged(N1))
+
+
+def test_that_who_refuses_has_left_itself_dismisses_nobody() -> None:
+    assert not dismisses(Refused("n2 has left the cluster", ""), N1)
+    assert not dismisses(EXAMPLES[Welcome], N1)
 
 
 def test_who_is_dialled_and_is_another_number_is_refused() -> None:

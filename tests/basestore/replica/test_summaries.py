@@ -133,6 +133,24 @@ def test_what_is_due_goes_once_that_is_stable_and_nothing_else(engine: Engine) -
     assert Store(engine).facts() == store.facts()
 
 
+def test_what_has_gone_and_comes_again_goes_again_after_a_crash_too(engine: Engine) -> None:
+    store = Store(engine)
+    store.put(b"\0dead", 2, tombstone=True)
+    store.commit()
+    stable = store.summaries.of[0].stable = store.summaries.of[0].closed = 5 << 16
+    store.replica.purge(0, stable, 9)
+    assert store.replica.all_purged(0, stable)
+    store.commit()
+    # Who has not purged it yet gives it in an exchange to one that doubts what it had.
+    store.replica.take_over(row_of(b"\0dead"), sealed(b"\0dead", 2, tombstone=True))
+    assert not store.replica.all_purged(0, stable)
+    store.commit()
+    opened = Store(engine)
+    assert not opened.replica.all_purged(0, stable)
+    assert opened.replica.purge(0, stable, 9) == (1, 1)
+    assert opened.replica.all_purged(0, stable)
+
+
 def test_a_slice_of_rows_is_bounded_by_what_they_take_too_and_a_scrub_still_sees_all(engine: Engine) -> None:
     store = Store(engine)
     for number in range(20):

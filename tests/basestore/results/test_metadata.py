@@ -24,6 +24,7 @@ FACTS = {
     "metadata of n3": "",
     "metadata behind n2": "2 1600000000000",
     "metadata silent n2": "1600000000001",
+    "metadata stranded n3": "dead 12",
 }
 
 
@@ -43,6 +44,7 @@ def test_they_are_read_and_shown() -> None:
         "silent": {"n2": 1600000000001},
         "untaken": ["n2"],
         "waits": "",
+        "stranded": {"n3": {"standing": "dead", "partitions": 12}},
     }
 
 

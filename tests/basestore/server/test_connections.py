@@ -170,6 +170,22 @@ async def test_a_client_and_a_peer_are_let_in_and_served() -> None:
         assert isinstance(await peer.hear(), StoreClaim)
 
 
+async def test_what_is_sent_to_members_is_counted_and_what_is_said_to_clients_is_not() -> None:
+    async with listening() as at:
+        counts = at.node.metrics.counts
+        client = await at.greeted()
+        await client.say(STATUS)
+        assert isinstance(await client.hear(), NodeStatus)
+        assert counts["member_bytes_sent"] == 0
+        said = await (await at.peer()).hear()
+        assert isinstance(said, StoreClaim)
+        sent = counts["member_bytes_sent"]
+        assert sent >= len(encode([said]))
+        await client.say(STATUS)
+        assert isinstance(await client.hear(), NodeStatus)
+        assert counts["member_bytes_sent"] == sent
+
+
 async def test_a_client_learns_how_long_a_request_may_last() -> None:
     async with listening() as at:
         wire = await at.connect()

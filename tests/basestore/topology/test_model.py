@@ -54,6 +54,7 @@ class Model:
         self.settings: dict[str, str] = {}
         self.members = {n: [f"n{n}", f"10.0.0.{n}:7400", "member"] for n in (1, 2, 3)}
         self.seats = [(0, "still", each.old, each.new) for each in found(CONFIG).seats]
+        self.came = [dict.fromkeys(old, 0) for _, _, old, _ in self.seats]
         self.founded = False
         self.plan: dict[int, tuple[int, ...]] = {}
         self.unplanned, self.replication = False, 2
@@ -179,6 +180,7 @@ class Model:
             _, stage, old, _ = self.seats[at]
             if stage != "still":
                 self.seats[at] = (index, "still", old, old)
+                self.come(index, at, old)
             self.plan.pop(at, None)
         for member in draining:
             member[2] = "member"
@@ -215,9 +217,14 @@ class Model:
             if (stage, old, new) not in steps[was] or not all(self.can(each) for each in (old, new)):
                 return False
             changed[partition] = (index, stage, old, new)
+        for at in {row[0] for row in rows}:
+            self.come(index, at, changed[at][2] + changed[at][3])
         self.seats = changed
         self.forget_reached()
         return True
+
+    def come(self, index: int, at: int, holding: tuple[int, ...]) -> None:
+        self.came[at] = {number: self.came[at].get(number, index) for number in holding}
 
     def can(self, holding: tuple[int, ...]) -> bool:
         there = all(n in self.members and self.members[n][2] != "left" for n in holding)
@@ -234,6 +241,10 @@ def seen(topology: Topology) -> dict[str, Any]:
         "settings": dict(topology.settings),
         "members": {each.number: [each.name, each.address, each.standing.value] for each in topology.members},
         "seats": [(each.since, each.stage.name.lower(), each.old, each.new) for each in topology.seats],
+        "came": [
+            {number: topology.came.get(at, {}).get(number, 0) for number in each.both}
+            for at, each in enumerate(topology.seats)
+        ],
         "founded": topology.founded,
         "plan": topology.plan,
         "unplanned": topology.unplanned,
@@ -356,20 +367,31 @@ FULL = full()
 def test_its_form_is_the_same_for_ever() -> None:
     small = Topology(
         9, b"c" * 16, 1, 5, 6, (MemberEntry(3, "n", "h:1", "z", 2, Standing.DEAD, b"s"),),
-        (Seats.still((3,), 2),),
+        (Seats.still((3,)),),
         {"b": Bucket(4, "b", Rule.LAST_WRITE_WINS, b"b")}, 5, (), {"k": "v"}, True,
         {7: Outcome(8, "", 4, b"12345678")}, 6,
     )  # fmt: skip
     assert cbor2.loads(small.encode()) == [
         1, [[9, b"c" * 16, 1, 5, 6, 5, True, 6]], [[3, "n", "h:1", "z", 2, "dead", b"s"]],
-        [[2, 0, b"\0\3", b""]], [[4, "b", "last-write-wins", b"b", 0, 0, 0, 0]], [], [["k", "v"]],
+        [[0, 0, b"\0\3", b""]], [[4, "b", "last-write-wins", b"b", 0, 0, 0, 0]], [], [["k", "v"]],
         [[7, 8, "", 4, b"12345678"]],
     ]  # fmt: skip
-    assert Topology.decode(small.encode()) == small
     planned = replace(small, plan={0: (3,)}, unplanned=True)
     version, *tables = cbor2.loads(small.encode())
     assert cbor2.loads(planned.encode()) == [version + 1, *tables, True, [[0, 3]]]
-    assert Topology.decode(planned.encode()) == planned
+    moved = replace(planned, seats=(Seats.still((3,), 2),), came={0: {3: 1}})
+    tables[2] = [[2, 0, b"\0\3", b""]]
+    assert cbor2.loads(moved.encode()) == [version + 2, *tables, True, [[0, 3]], [[0, 3, 1]]]
+    for each in (small, planned, moved, replace(moved, came={})):
+        assert Topology.decode(each.encode()) == each
+
+
+def test_where_it_was_not_said_yet_who_has_come_when_nobody_is_known_to_have_kept_its_seat() -> None:
+    for told in ([1, *tables()[1:8]], [2, *tables()[1:8], True, []]):
+        topology = Topology.decode(cbor2.dumps(told))
+        seats = FULL.seats[1]
+        assert topology.came == {1: dict.fromkeys(seats.both, seats.since)}
+        assert replace(topology, came=FULL.came, unplanned=False) == FULL
 
 
 def test_its_form_does_not_depend_on_the_order_in_which_settings_came() -> None:
@@ -410,7 +432,11 @@ def changed(*way: Any) -> Any:
         changed(5, 0, 0, 1), changed(5, 0, 2, "x"), changed(6, [["l", "v"], ["k", "w"]]),
         changed(6, [["k", "w"], ["k", "w"]]), changed(6, [["k", 1]]), changed(7, 0, 1, 99),
         changed(7, 0, 2, None),
-        changed(7, [[n + 1, 1, "", 1] for n in range(OUTCOMES + 1)]),
+        changed(7, [[n + 1, 1, "", 1] for n in range(OUTCOMES + 1)]), changed(10, [[0, 1, 1]]),
+        changed(10, [[1]]), changed(10, [[1, 4]]), changed(10, [[1, 4, 0]]),
+        changed(10, [[1, 4, 99]]), changed(10, [[1, 9, 1]]), changed(10, [[7, 4, 1]]), changed(10, 7),
+        changed(0, 1), [1, *tables()[1:8], False, []], [2, *tables()[1:8], False, []],
+        [3, *tables()[1:3], [[0, *each[1:]] for each in tables()[3]], *tables()[4:10], []],
     ],
 )  # fmt: skip
 def test_what_is_no_topology_is_refused(rows: Any) -> None:
@@ -419,8 +445,8 @@ def test_what_is_no_topology_is_refused(rows: Any) -> None:
 
 
 def test_of_one_that_a_later_release_has_written_that_is_said() -> None:
-    with pytest.raises(ValueError, match="it has version 3, which this release does not know"):
-        Topology.decode(cbor2.dumps([3, {}]))
+    with pytest.raises(ValueError, match="it has version 4, which this release does not know"):
+        Topology.decode(cbor2.dumps([4, {}]))
 
 
 @given(st.tuples(st.integers(0, len(FULL.encode()) - 1), st.integers(1, 255)) | st.integers(0, 400))

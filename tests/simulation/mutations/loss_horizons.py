@@ -44,7 +44,7 @@ def _lost_early(self: Any, partition: int, sources: int, now: Any) -> Any:
 
 
 @mutant("a receipt is proven past a loss", LOSSES, ClusterView, "may_lack", "alone", "ruin")
-def _lack_nothing(self: Any, partition: int, stamp: int, known_at: int) -> bool:
+def _lack_nothing(self: Any, partition: int, writes: Any) -> bool:
     return False
 
 

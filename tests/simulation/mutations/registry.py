@@ -68,13 +68,14 @@ SURVIVORS = {
 
 def of(*words: str) -> Callable[[Plan], bool]:
     """Worlds of these themes, or with a fault of these kinds; or where no exchanges run by themselves, or
-    where replicas close themselves early, or where partitions move."""
+    where replicas close themselves early, or where partitions move, or members come and go."""
     return lambda plan: (
         plan.theme in words
         or any(fault.kind in words for fault in plan.faults)
         or ("no rounds" in words and not plan.rounds)
         or ("haste" in words and plan.rounds and plan.hasty)
         or ("moves" in words and plan.moves)
+        or ("changes" in words and plan.changes)
     )
 
 

@@ -12,6 +12,8 @@ from basestore.cli.cluster import status as command
 from basestore.cli.cluster.board import View, board, board_json
 from basestore.cli.cluster.metadata import notes, summary
 from basestore.results.nodes import NodeState, down
+from basestore.topology.changes import CancelMoves, DrainMember, Rebalance, RemoveMember, SetSetting
+from tests.worlds.moving import asked, finish, loaded, number, topology
 from tests.worlds.world import World
 
 SINCE = "2020-09-13T12:26:40.000Z"
@@ -105,6 +107,40 @@ def test_who_is_not_taken_in_yet_is_noted_and_what_not_to_do_before() -> None:
         "a voter on another store than before, not taken in yet: restart no other node before that"
     ]
     assert notes(states[0], states) == []
+
+
+def test_after_a_cancel_it_is_said_for_whom_nothing_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = loaded(4)
+    world.stop(3)
+    asked(world, SetSetting("moves.at_once", "1"))
+    asked(world, RemoveMember(number(world, 3)))
+    asked(world, CancelMoves([]))
+    world.run(1.0)
+    held = sum(number(world, 3) in seats.old for seats in topology(world).seats)
+    assert held > 0
+    states = [world.state(at) for at in range(3)]
+    words = f"n4 is dead, and holds {held} partitions: nothing is planned; `basestore rebalance`"
+    assert words in shown(states, monkeypatch)
+    assert json.loads(shown(states, monkeypatch, "-o", "json"))[0]["metadata"]["stranded"] == {
+        "n4": {"standing": "dead", "partitions": held}
+    }
+    asked(world, Rebalance())
+    finish(world)
+    assert "nothing is planned" not in shown([world.state(at) for at in range(3)], monkeypatch)
+
+
+def test_of_one_that_is_drained_what_was_cancelled_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = loaded(4)
+    asked(world, SetSetting("moves.at_once", "1"))
+    asked(world, DrainMember(number(world, 3)))
+    first = next(at for at, seats in enumerate(topology(world).seats) if number(world, 3) in seats.old)
+    while first not in topology(world).plan:
+        world.run(0.05)
+    last = max(topology(world).plan)
+    asked(world, CancelMoves([last]))
+    world.run(0.1)
+    words = "n4 is being drained, and holds 1 partition: nothing is planned; `basestore rebalance`"
+    assert words in shown([world.state(0)], monkeypatch)
 
 
 def test_an_older_node_is_unknown_and_not_well(monkeypatch: pytest.MonkeyPatch) -> None:

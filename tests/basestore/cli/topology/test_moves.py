@@ -4,13 +4,17 @@ Covers `cli/topology/moves.py`, `cli/topology/nodes.py` and `results/moves.py`.
 """
 
 import json
+from dataclasses import replace
 from typing import Any
 
+import click
 import pytest
 
+from basestore.cli.topology.moves import plan_in_words
 from basestore.protocol.codec import Message
 from basestore.protocol.membership import MoveState, MovesTold
 from basestore.repair.seats import Stage, packed
+from basestore.results.moves import Plan, PlannedMove
 from basestore.topology.changes import (
     Change,
     DrainMember,
@@ -97,20 +101,64 @@ def test_too_few_would_be_left(node: FakeNode) -> None:
 def test_what_would_move_is_shown_and_not_done(node: FakeNode, answers: Answers) -> None:
     shown = ask(node, "node", "drain", "n3", "--plan")
     assert shown.return_value == 0
-    assert "would move:" in shown.stdout
-    assert ["n3", "0"] in [
-        [line.split()[0], line.split()[-1]] for line in shown.stdout.splitlines()[3:] if line
-    ]
+    assert " would move, how much is copied for that is not known:" in shown.stdout
+    lines = [line.split() for line in shown.stdout.splitlines() if line]
+    assert ["FROM", "TO", "PARTITIONS", "RECORDS", "BYTES"] in lines
+    assert all(line[-2:] == ["unknown", "unknown"] for line in lines if line[0] == "n3" and len(line) == 5)
+    assert [line[-1] for line in lines if line[0] == "n3" and len(line) == 3] == ["0"]
     told = json.loads(ask(node, "node", "drain", "n3", "--plan", "-o", "json").stdout)
     assert told["held"]["n3"]["then"] == 0
     assert told["seats"] == sum("n3" in move["replicas"] for move in told["moves"]) > 0
+    assert (told["records"], told["bytes"]) == (None, None)
     assert changes(answers) == []
+
+
+def test_about_how_much_would_move_is_what_members_know_of_what_they_hold(
+    node: FakeNode, answers: Answers
+) -> None:
+    answers.records = {1: 1234, 2: 1230, 3: 7}
+    told = json.loads(ask(node, "node", "drain", "n3", "--plan", "-o", "json").stdout)
+    assert {move["records"] for move in told["moves"]} <= {1234, 1230}
+    assert told["records"] == sum(move["records"] for move in told["moves"]) > 0
+    assert sum(flow["records"] for flow in told["flows"]) == told["records"]
+    assert {flow["from"] for flow in told["flows"]} == {"n3"}
+    assert told["bytes"] is None
+    shown = ask(node, "node", "drain", "n3", "--plan").stdout
+    about = f"{float('{:.2g}'.format(told['records'])):,.0f}"
+    assert f"for which about {about} records are copied, of a size that is not known" in shown
+
+
+def test_a_plan_is_shown_with_what_is_known_of_it() -> None:
+    moves = (
+        PlannedMove(1, ("n1", "n2"), ("n1", "n3"), 1000),
+        PlannedMove(2, ("n2", "n1"), ("n3", "n1"), 234),
+        PlannedMove(3, ("n1", "n2"), ("n1", "n2", "n3"), None),
+        PlannedMove(4, ("n1", "n2", "n3"), ("n1", "n3"), 99),
+    )
+    plan = Plan(7, moves, 3, {"n1": (4, 4), "n2": (4, 1), "n3": (1, 4)}, "", 100)
+    assert plan_in_words(plan).splitlines() == [
+        "3 replicas of 4 partitions would move, how much is copied for that is not known:",
+        "",
+        "FROM  TO  PARTITIONS  RECORDS  BYTES",
+        "-     n3  1           unknown  unknown",
+        "n2    -   1           0        0 bytes",
+        "n2    n3  2           1,200    121 KiB",
+        "",
+        "MEMBER  HOLDS  WILL HOLD",
+        "n1      4      4",
+        "n2      4      1",
+        "n3      1      4",
+    ]
+    known = replace(plan, moves=moves[:2])
+    assert "2 partitions would move, for which about 1,200 records are copied, 121 KiB:" in plan_in_words(
+        known
+    )
 
 
 def test_moves_are_a_line_each_and_an_empty_list_when_all_is_done(node: FakeNode, answers: Answers) -> None:
     assert ask(node, "topology", "moves").stdout == "nothing moves, at epoch 1\n"
     empty = json.loads(ask(node, "topology", "moves", "-o", "json").stdout)
-    assert empty == {"epoch": 1, "leader": "n2", "unplanned": False, "moves": []}
+    assert empty == {"epoch": 1, "leader": "n2", "unplanned": False, "moves": [], "stranded": {}}
     answers.moves = [[FILLING, WAITING]]
     lines = ask(node, "topology", "moves").stdout.splitlines()
     assert [line.split() for line in lines[1:]] == [
@@ -123,6 +171,20 @@ def test_moves_are_a_line_each_and_an_empty_list_when_all_is_done(node: FakeNode
         "records": 900, "left": 12, "waits_for": ["n3"],
     }  # fmt: skip
     assert (told["moves"][1]["records"], told["moves"][1]["left"]) == (None, None)
+
+
+def test_after_a_cancel_it_is_said_for_whom_nothing_is_planned(node: FakeNode, answers: Answers) -> None:
+    held = sum(3 in seats.old for seats in answers.topology.seats)
+    assert ask(node, "node", "remove", "n3", "--dead").return_value == 0
+    assert ask(node, "topology", "moves").stderr == ""  # a plan is to be made
+    assert ask(node, "topology", "cancel").return_value == 0
+    told = ask(node, "topology", "moves")
+    words = f"n3 is dead, and holds {held} partitions: nothing is planned; `basestore rebalance` has others"
+    assert (told.stdout, told.stderr) == ("nothing moves, at epoch 3\n", f"{words} take its place\n")
+    told = json.loads(ask(node, "topology", "moves", "-o", "json").stdout)
+    assert told["stranded"] == {"n3": {"standing": "dead", "partitions": held}}
+    assert ask(node, "rebalance").return_value == 0
+    assert ask(node, "topology", "moves").stderr == ""
 
 
 def test_no_more_lines_than_one_reads_but_all_of_them_if_wished(node: FakeNode, answers: Answers) -> None:
@@ -177,3 +239,28 @@ def test_without_a_leader_that_is_said() -> None:
     leaderless.moves = [[WAITING]]
     with fake(answer=leaderless) as node:
         assert "No leader is reached" in ask(node, "topology", "moves").stderr
+
+
+def test_who_stops_waiting_is_told_that_it_goes_on(
+    node: FakeNode, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    answers.moves = [[FILLING]]
+    monkeypatch.setattr("basestore.cli.topology.moves.time.sleep", interrupted)
+    done = ask(node, "rebalance", "--wait")
+    assert isinstance(done.exception, click.Abort)
+    assert "It goes on by itself: see `basestore topology moves`" in done.stderr
+    assert "may have been decided" not in done.stderr
+
+
+def test_moves_that_are_under_way_can_be_waited_for(node: FakeNode, answers: Answers) -> None:
+    answers.moves = [[FILLING], []]
+    done = ask(node, "topology", "moves", "--wait")
+    assert (done.return_value, done.stdout) == (0, "")
+    assert "all is done" in done.stderr
+    answers.moves = [[FILLING]]
+    done = ask(node, "topology", "moves", "--wait", "--timeout", "0.1")
+    assert done.return_value == 4
+    assert "7" in done.stdout

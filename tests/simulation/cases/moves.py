@@ -1,14 +1,8 @@
-"""Rules of moves that whole worlds seldom come by, each in a case of its own: it holds, and it does not where
-the rule is left out. Covers `repair/moving.py`, `moves/reports.py`, and who counts for what."""
-
-from collections.abc import Callable
-
-import pytest
+"""Cases of moves: who counts for what while a partition goes from member to member, and when it may go on."""
 
 from basestore.anti_entropy.certificates import LastExchange
-from basestore.cluster import placement
 from basestore.cluster.peers import Peers
-from basestore.config import Member
+from basestore.consistency import Level
 from basestore.moves import conductor
 from basestore.moves.reports import MoveReports
 from basestore.protocol.membership import MoveReport, MoveRow
@@ -20,47 +14,19 @@ from basestore.storage import keyspace
 from basestore.topology.changes import SetPlan
 from basestore.topology.entries import UNNAMED, Suggestion, encode_entry
 from basestore.topology.judgement import apply
-from tests.simulation.mutants import switched_on
-from tests.simulation.mutations import MUTANTS
-from tests.worlds.seats import NEW, OLD, adopt, enter, fill, joint, still
+from tests.simulation.cases.registry import shows
+from tests.worlds.seats import NEW, OLD, adopt, fill, joint, silence, still
 from tests.worlds.seats import moving as moving_world
 from tests.worlds.world import World
 
-Case = Callable[[], None]
-CASES: dict[str, list[Case]] = {}
 JOINT = Seats(7, Stage.JOINT, (1, 2, 3), (1, 4, 5))
 FIVE_TO_THREE = Seats(7, Stage.JOINT, (1, 2, 3, 4, 5), (1, 2, 3))
 NOBODY = frozenset[int]()
 MADE = Certificate(mine=0, theirs=0, my_closed=1, their_closed=1, tag=1, made_ms=1)
 
 
-def shows(*mutants: str) -> Callable[[Case], Case]:
-    """This case does not hold where one of these rules is left out."""
-
-    def register(case: Case) -> Case:
-        for mutant in mutants:
-            CASES.setdefault(f"moves: {mutant}", []).append(case)
-        return case
-
-    return register
-
-
 def met(*members: int, fit: bool = True) -> Report:
     return Report(fit, set(members))
-
-
-@shows("a leaver is a taker")
-def one_that_leaves_is_never_named_as_having_it() -> None:
-    old, new = (0, 1, 2), (1, 2, 3)
-    world = moving_world(old)
-    enter(world, "joint", old, new)
-    world.crash(3)
-    world.run(0.2)
-    world.put(0, "k", "v")
-    (hint,) = [hint for member, hint in world.node(0).hints.of_row(world.row("k")) if member == 3]
-    named = [world.node(index).identity.store in hint.stores for index in range(3)]
-    assert named[0] is False
-    assert any(named)
 
 
 # --- when a stage may end ------------------------------------------------------------------------
@@ -183,7 +149,7 @@ def who_is_given_a_partition_does_not_count_for_it() -> None:
 @shows("who may have missed a move trusts itself")
 def who_may_have_missed_a_move_does_not_count() -> None:
     world = moving_world()
-    adopt(world, {0: still(109, *OLD)}, 0, skipped=True)
+    adopt(world, {0: still(109, *OLD)}, 0, unsure={0})
     assert not world.node(0).certificates.counts(0)
 
 
@@ -211,14 +177,6 @@ def what_was_proven_by_what_a_store_held_once_is_proven_no_more() -> None:
     assert certificates.certificate(0, 1) is None
 
 
-@shows("given up rows go though they were given back")
-def rows_of_a_partition_that_is_given_back_stay() -> None:
-    given_up = moving_world().node(0).maintenance.given_up
-    assert given_up is not None
-    given_up.look((0,))
-    assert not given_up.pending
-
-
 @shows("a plan is not bound to its epoch")
 def a_plan_that_was_made_by_another_epoch_is_none() -> None:
     of = moving_world().node(0).membership.group.topology
@@ -239,22 +197,66 @@ def who_leaves_as_a_move_is_taken_back_has_proven_nothing() -> None:
     assert seating.seat(0, still(103, *OLD)) == set()
 
 
-@shows("those that come are written nothing")
-def what_is_written_goes_to_those_that_come_too() -> None:
-    members = [Member(each, f"n{each}", f"127.0.0.1:{7400 + each}") for each in range(5)]
-    of = placement.Placement(members, 1, 3)
-    old = of.replicas[0]
-    new = (old[0], *(each for each in range(5) if each not in old))
-    of.adopt({0: joint(2, old, new)})
-    assert set(of.replicas[0]) == {*old, *new}
+@shows("a session goes on over an entry")
+def what_was_compared_before_an_entry_proves_nothing_under_it() -> None:
+    world = moving_world()
+    world.hold(1, 0)
+    world.node(0).scheduler.wish(1, 0)
+    world.run(0.2)
+    assert world.node(0).exchanges.count == 1
+    adopt(world, {0: fill(101, OLD, NEW)})
+    world.release(1, 0)
+    world.settle()
+    assert not world.node(0).certificates.met(0)
 
 
-@pytest.mark.parametrize("mutant", CASES)
-def test_a_rule_holds_and_not_where_it_is_left_out(mutant: str) -> None:
-    for case in CASES[mutant]:
-        case()
-    bug = next(each for each in MUTANTS if each.name == mutant)
-    with switched_on(bug):
-        for case in CASES[mutant]:
-            with pytest.raises(AssertionError):
-                case()
+@shows("what lacks itself is a source")
+def who_comes_gets_nothing_from_one_that_lacks_it_itself() -> None:
+    world = moving_world()
+    silence(world, 1)
+    assert world.put(0, "k", "v").acknowledged == 2
+    lacking = world.node(0)
+    lacking.summaries.make_unfit(0)
+    lacking.summaries.fitting.add(0)  # or it would be found to be fit at once
+    lacking.replica.drop(world.row("k"))
+    for other in (0, 3):
+        world.part(other, 2)
+    world.adopt({0: fill(101, OLD, (0, 1, 3))}, 101)
+    world.run(3.0)
+    assert not world.node(3).certificates.counts(0)
+    world.join(3, 2)
+    world.run(3.0)
+    assert world.node(3).certificates.counts(0)
+    assert world.stored(3, "k") is not None
+
+
+@shows("stable without the new")
+def what_is_proven_without_one_that_comes_is_not_everywhere() -> None:
+    world = moving_world((0, 1), 3, drift_ms_max=200)
+    world.put(0, "k", "v", Level.ALL)
+    version = world.stored(0, "k")
+    assert version is not None
+    world.isolate(2)
+    adopt(world, {0: fill(101, (0, 1), (0, 2))})
+    world.run(6.0)  # closed stamps have passed by then what was written before
+    world.node(0).scheduler.wish(1, 0)
+    world.run(0.2)
+    assert world.node(0).certificates.met(0) == {1}
+    assert world.node(0).summaries.of[0].stable < version.stamp
+
+
+@shows("what was purged comes back with a returner")
+def what_was_purged_does_not_come_back_with_who_held_it_once() -> None:
+    world = moving_world((0, 1, 2), 3, drift_ms_max=200)
+    world.put(0, "k", "v", Level.ALL)
+    adopt(world, {0: still(101, 0, 1)})
+    world.delete(0, "k", Level.ALL)
+    world.run(6.0)  # closed stamps have passed by then what was written before
+    for _ in range(2):
+        world.node(0).scheduler.wish(1, 0)
+        world.run(0.2)
+    assert [world.stored(at, "k") is None for at in range(3)] == [True, True, False]
+    adopt(world, {0: fill(102, (0, 1), (0, 1, 2))})
+    world.run(3.0)
+    assert world.node(2).certificates.counts(0)
+    assert world.values("k") == [None] * 3

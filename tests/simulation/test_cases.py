@@ -1,0 +1,24 @@
+"""Rules that whole worlds seldom come by: each has a case that holds, and does not where it is left out."""
+
+import pytest
+
+from tests.simulation.cases import CASES
+from tests.simulation.mutants import family, switched_on
+from tests.simulation.mutations import MUTANTS
+
+FAMILIES = {"members", "moves"}
+
+
+@pytest.mark.parametrize("mutant", CASES)
+def test_a_rule_holds_and_not_where_it_is_left_out(mutant: str) -> None:
+    for case in CASES[mutant]:
+        case()
+    bug = next(each for each in MUTANTS if each.name == mutant)
+    with switched_on(bug):
+        for case in CASES[mutant]:
+            with pytest.raises(AssertionError):
+                case()
+
+
+def test_each_rule_of_moves_and_members_has_its_case() -> None:
+    assert {each.name for each in MUTANTS if family(each) in FAMILIES} == CASES.keys()
