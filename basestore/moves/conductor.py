@@ -36,7 +36,6 @@ from basestore.topology.topology import Topology
 
 LOOK_S: Final = 0.1
 ROWS_MAX: Final = 256  # of one entry
-_GOING: Final = frozenset((Standing.DRAINING, Standing.DEAD))
 
 
 class Conductor:
@@ -98,17 +97,16 @@ class Conductor:
     def _steps(self, topology: Topology) -> list[list[int]]:
         """Rows of the partitions that go on."""
         rows, dead = [], topology.dead
-        for at, seats in enumerate(topology.seats):
-            if seats.stage is not Stage.STILL:
-                goal = topology.plan.get(at, seats.new)
-                new = next_seats(seats, goal, self.reports(at, seats), self._linked(seats), dead)
-                if new is not None:
-                    rows.append(new.row(at))
+        for at, seats in topology.moving.items():
+            reports, linked = self.reports(at, seats), self._linked(seats)
+            new = next_seats(seats, topology.goal(at), reports, linked, dead)
+            if new is not None:
+                rows.append(new.row(at))
         return rows
 
     def _beginning(self, topology: Topology) -> list[list[int]]:
         """Those that begin now, within the bounds."""
-        allowed, moving = bounds(topology.settings), [s for s in topology.seats if s.stage is not Stage.STILL]
+        allowed, moving = bounds(topology.settings), topology.moving.values()
         to = Counter(each for seats in moving for each in seats.new if each not in seats.old)
         of = Counter(each for seats in moving for each in seats.old)
         rows, count = list[list[int]](), len(moving)
@@ -160,7 +158,7 @@ class Conductor:
         held = {number for seats in topology.seats for number in seats.both}
         held |= {number for goal in topology.plan.values() for number in goal}
         held |= {voter.number for voter in raft.voters}
-        idle = [e for e in topology.members if e.standing in _GOING and e.number not in held]
+        idle = [e for e in topology.members if e.standing.goes and e.number not in held]
         self._idle = {each.number: self._idle.get(each.number, topology.epoch) for each in idle}
         for member in idle:
             index = self._peers.index_of.get(member.number)

@@ -81,8 +81,7 @@ class Progress:
             at: self._stages[at]
             if at in self._stages and self._stages[at][0] == seats.since
             else (seats.since, now.monotonic)
-            for at, seats in enumerate(topology.seats)
-            if seats.stage is not Stage.STILL
+            for at, seats in topology.moving.items()
         }
         for number, (outbox, request, until_s) in list(self._waiting.items()):
             if now.monotonic >= until_s - _MARGIN_S:
@@ -93,15 +92,15 @@ class Progress:
     # --- what is told ----------------------------------------------------------------------------
 
     def _told(self, request: int, topology: Topology, now: Instant, *, leads: bool) -> MovesTold:
-        moving = {at for at, seats in enumerate(topology.seats) if seats.stage is not Stage.STILL}
-        rows = [self._row(at, topology, now, leads=leads) for at in sorted(moving | topology.plan.keys())]
+        moving = sorted(topology.moving.keys() | topology.plan.keys())
+        rows = [self._row(at, topology, now, leads=leads) for at in moving]
         leader = self._peers.number_of[self._peers.me] if leads else UNKNOWN
         return MovesTold(request, topology.epoch, leader, topology.unplanned, rows)
 
     def _row(self, at: int, topology: Topology, now: Instant, *, leads: bool) -> MoveState:
         seats = topology.seats[at]
         since_s = self._stages[at][1] if at in self._stages else now.monotonic
-        new = topology.plan.get(at, seats.new) if seats.stage is Stage.STILL else seats.new
+        new = topology.goal(at) if seats.stage is Stage.STILL else seats.new
         awaited = sorted(self._conductor.awaited(topology, at)) if leads else ()
         records, left = self._counts(at, seats) if leads else (UNKNOWN, UNKNOWN)
         stage_ms = int((now.monotonic - since_s) * 1e3)

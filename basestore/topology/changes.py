@@ -36,6 +36,11 @@ class Standing(enum.Enum):
     DEAD = "dead"
     LEFT = "left"
 
+    @property
+    def goes(self) -> bool:
+        """Whether it is to leave, and has not yet."""
+        return self in (Standing.DRAINING, Standing.DEAD)
+
 
 def _kind(number: int) -> Callable[[C], C]:
     def register(make: C) -> C:

@@ -138,7 +138,7 @@ def replace_member(was: Topology, change: ReplaceMember, index: int) -> tuple[To
     if held.standing is Standing.DEAD and not change.dead:
         raise Refused(f"member {held.name} {_GOING[held.standing]}: say so (--dead), or cancel that first")
     _check_enough(was, held)
-    goals = {partition: _goal(was, partition) for partition in range(len(was.seats))}
+    goals = {partition: was.goal(partition) for partition in range(len(was.seats))}
     theirs = {partition: goal for partition, goal in goals.items() if held.number in goal}
     twice = [partition for partition, goal in theirs.items() if by.number in goal]
     if twice:
@@ -172,15 +172,16 @@ def set_replication(was: Topology, change: SetReplication, index: int) -> tuple[
 
 def cancel_moves(was: Topology, change: CancelMoves, index: int) -> tuple[Topology, int]:
     """With all of them cancelled nobody is drained any more either; who is dead stays so."""
-    moving = {at for at, seats in enumerate(was.seats) if seats.stage is not Stage.STILL} | was.plan.keys()
+    under_way = was.moving
+    moving = under_way.keys() | was.plan.keys()
     asked = set(change.partitions) or moving
     if strange := sorted(asked - moving):
         raise Refused(f"partition {strange[0]} is not being moved, nor to be: see `basestore topology moves`")
     draining = [] if change.partitions else [e for e in was.members if e.standing is Standing.DRAINING]
     if not (asked or draining or was.unplanned):
         raise Refused("nothing is being moved, nor to be: nothing is to be cancelled")
-    moved = {at: was.seats[at] for at in asked if was.seats[at].stage is not Stage.STILL}
-    after = was.seated({at: Seats.still(of.old, index) for at, of in moved.items()}, index)
+    back = {at: Seats.still(of.old, index) for at, of in under_way.items() if at in asked}
+    after = was.seated(back, index)
     plan = {at: goal for at, goal in was.plan.items() if at not in asked}
     members = _with(was, *(each._replace(standing=Standing.MEMBER) for each in draining))
     unplanned = was.unplanned and bool(change.partitions)
@@ -188,11 +189,6 @@ def cancel_moves(was: Topology, change: CancelMoves, index: int) -> tuple[Topolo
 
 
 # --- the plan ------------------------------------------------------------------------------------
-
-
-def _goal(was: Topology, partition: int) -> tuple[int, ...]:
-    """Who is to hold it in the end."""
-    return was.plan.get(partition, was.seats[partition].new)
 
 
 def _planned(was: Topology, goals: Mapping[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:

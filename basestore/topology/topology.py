@@ -35,7 +35,6 @@ LABEL_START: Final = b"\0"  # of the labels of buckets that the cluster was not 
 _LABEL_BYTES: Final = 4
 _DEPTH_MAX: Final = 4
 OTHER_CHANGE: Final = "another change has this identity, so nothing was done: ask under another"
-_GOING: Final = frozenset((Standing.DRAINING, Standing.DEAD))
 _STAYING: Final = frozenset((Standing.JOINING, Standing.MEMBER))
 
 
@@ -145,15 +144,23 @@ class Topology:
         return [each for each in self.members if each.standing in _STAYING and each.weight]
 
     @property
+    def moving(self) -> dict[int, Seats]:
+        """The seats of the partitions that are on their way from members to members."""
+        return {at: seats for at, seats in enumerate(self.seats) if seats.stage is not Stage.STILL}
+
+    def goal(self, partition: int) -> tuple[int, ...]:
+        """Who is to hold it in the end."""
+        return self.plan.get(partition, self.seats[partition].new)
+
+    @property
     def stranded(self) -> dict[int, int]:
         """Of how many partitions members are to be rid, by number, and nothing is under way or planned for
         it: that was cancelled, and of a dead member an operator has to ask for it again."""
-        going = {each.number for each in self.members if each.standing in _GOING}
+        going = {each.number for each in self.members if each.standing.goes}
         if not going or self.unplanned:
             return {}
-        still = (
-            of.old for at, of in enumerate(self.seats) if of.stage is Stage.STILL and at not in self.plan
-        )
+        moved = self.moving.keys() | self.plan.keys()
+        still = (of.old for at, of in enumerate(self.seats) if at not in moved)
         return dict(Counter(number for held in still for number in held if number in going))
 
     @property
