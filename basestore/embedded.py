@@ -328,8 +328,9 @@ def _take_as_is(services: list[Service], directory: Path, as_is: bool) -> None:
     """StorageError where all stores wait for that word, and nobody says it."""
     if as_is:
         for service in services:
-            service.node.recovery.take_as_is(instant())
-            service.wake()
+            if service.node.identity.takeable:  # what has only not been confirmed yet will be
+                service.node.recovery.take_as_is(instant())
+                service.wake()
     elif all(service.node.identity.copied for service in services):
         raise StorageError(
             f"the stores in {directory} do not lie where they were written, so they may be old copies. If "

@@ -381,7 +381,7 @@ class Node:
             Trace: partial(answer_trace, self._inspector),
             Inspect: partial(answer_inspect, self._inspector, self.scheduler, self.healing),
             Keep: lambda member, outbox, message, now: self.hints.keep(outbox, message),
-            KnownLosses: lambda member, outbox, message, now: self.losses.hear(outbox, message.rows),
+            KnownLosses: lambda member, outbox, message, now: self.losses.hear(outbox, message),
             **self.exchanges.handlers,
             **self.membership.handlers,
             **self.moves.handlers,

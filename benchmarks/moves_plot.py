@@ -27,10 +27,9 @@ def draw(file: Path, found: Found) -> None:
     above.set_ylabel("p99 of a second, ms")
     below.set_ylabel("errors a second")
     below.set_xlabel("s")
-    for name, begin, end in found.spans:
-        above.text(
-            (begin + end) / 2, 1.01, name, transform=above.get_xaxis_transform(), ha="center", fontsize=8
-        )
+    for at, (name, begin, end) in enumerate(found.spans):  # in two rows, for some are short
+        y, x = 1.01 + 0.045 * (at % 2), (begin + end) / 2
+        above.text(x, y, name, transform=above.get_xaxis_transform(), ha="center", fontsize=8)
     handles, labels = above.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(file)

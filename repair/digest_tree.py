@@ -83,11 +83,12 @@ class Summary:
     lossy     a loss is open here (`replica/losses.py`): what the stamps say of what was written up to then
               is not known. Stored by itself
     lost      what was written up to this stamp may have been lost with a disk, accepted or not; likewise
+    gone      the same, where so few sources were left that a quorum may have acknowledged it, or all held it
     """
 
     __slots__ = (
-        "closed", "count", "floor", "kept", "leaves", "live", "lossy", "lost", "purged", "root", "sequence",
-        "shown", "spilled", "stable",
+        "closed", "count", "floor", "gone", "kept", "leaves", "live", "lossy", "lost", "purged", "root",
+        "sequence", "shown", "spilled", "stable",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -104,7 +105,7 @@ class Summary:
         self.floor = 0
         self.spilled = 0
         self.lossy = False
-        self.lost = 0
+        self.lost = self.gone = 0
 
     def replace(self, leaf: int, head: bytes, held: bytes) -> int:
         """A record with `head` takes the place of `held`; either may be empty: nothing. Returns the leaf's

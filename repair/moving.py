@@ -36,10 +36,28 @@ def _quorum(members: Collection[int]) -> int:
     return len(members) // 2 + 1
 
 
-def needed(old: Collection[int], dead: AbstractSet[int] = frozenset()) -> int:
+def needed(old: Collection[int]) -> int:
     """So many of the old members, whichever they are, hold every write that a quorum of them acknowledged: N
-    - Q + 1; or all that there are, where too many are dead."""
-    return min(len(old) - _quorum(old) + 1, len(set(old) - dead))
+    - Q + 1."""
+    return len(old) - _quorum(old) + 1
+
+
+def covers(met: Collection[int], old: Collection[int], dead: AbstractSet[int]) -> bool:
+    """Whether these hold every write that a quorum of the old members acknowledged: as many as are `needed`,
+    whichever they are; or, where too many are dead, all that are left, if anybody is. One that is said to be
+    dead, and answers, counts for what it holds, and stands for none of those that are left."""
+    known, left = set(met) & set(old), set(old) - dead
+    return len(known) >= needed(old) or bool(left and known >= left)
+
+
+def has_left_enough(seats: Seats, dead: AbstractSet[int]) -> bool:
+    """Whether nothing is lost if a change is taken back: so many of the old members are left as hold every
+    write that a quorum of them acknowledged."""
+    return len(set(seats.old) - dead) >= needed(seats.old)
+
+
+def _may_go_on(seats: Seats, dead: AbstractSet[int]) -> bool:
+    return len(set(seats.new) - dead) >= _quorum(seats.new)
 
 
 def left_of(was: Seats, now: Seats, dead: AbstractSet[int]) -> int | None:
@@ -52,9 +70,9 @@ def left_of(was: Seats, now: Seats, dead: AbstractSet[int]) -> int | None:
 
 
 def complete(member: int, report: Report, seats: Seats, dead: AbstractSet[int]) -> bool:
-    """Whether it holds all that was acknowledged under earlier entries."""
-    met = (report.met | {member}) & set(seats.old)
-    return report.fit and len(met) >= needed(seats.old, dead)
+    """Whether it holds all that was acknowledged under earlier entries; where none of the old members is
+    left, all that there is, as who is fit does then."""
+    return report.fit and (not set(seats.old) - dead or covers(report.met | {member}, seats.old, dead))
 
 
 def awaited(
@@ -84,13 +102,18 @@ def next_seats(
     seats: Seats, goal: tuple[int, ...], reports: Mapping[int, Report], linked: Collection[int],
     dead: AbstractSet[int],
 ) -> Seats | None:  # fmt: skip
-    """The seats that a partition may be given now, on the way to `goal`; None: it is to wait, or is there. A
-    move to others than the goal is taken back. `since` is 0: the entry comes to stand somewhere yet."""
+    """The seats that a partition may be given now, on the way to `goal`; None: it is to wait, or is there.
+    `since` is 0: the entry comes to stand somewhere yet. A move to others than the goal is turned to it, to
+    fill, so that who comes by both keeps what it was given; unless so few of the old members are left that it
+    must go on for what the new ones hold, and can."""
     if seats.stage is Stage.STILL:
         same = set(goal) == set(seats.old)
         return None if same else Seats(0, Stage.FILL, seats.old, goal)
     if set(goal) != set(seats.new):
-        return Seats.still(seats.old)
+        comes = set(seats.new) - set(seats.old)
+        if has_left_enough(seats, dead) or not _may_go_on(seats, dead) or comes & dead:
+            turned = set(goal) != set(seats.old)
+            return Seats(0, Stage.FILL, seats.old, goal) if turned else Seats.still(seats.old)
     if awaited(seats, reports, linked, dead):
         return None
     if seats.stage is Stage.FILL:

@@ -56,7 +56,7 @@ class Seats(NamedTuple):
 
     def wrong_step(self, after: "Seats") -> str:
         """Why these cannot become those now; empty if they can: from still to fill, from fill to joint, from
-        joint to still; and back from fill and joint, to what they were."""
+        joint to still; back from fill and joint, to what they were; and from these to fill for others."""
         if self.stage is Stage.STILL:
             if after.stage is not Stage.FILL:
                 return "its seats are not being changed: the first stage of a change is to fill"
@@ -68,6 +68,8 @@ class Seats(NamedTuple):
             done = self.stage is Stage.JOINT and after.old == after.new == self.new
             ends = "become still as they were, or, from joint, as they are to be"
             return "" if back or done else f"its seats are being changed: they can {ends}"
+        if after.old == self.old != after.new != self.new and after.stage is Stage.FILL:
+            return ""
         if (after.old, after.new) != (self.old, self.new):
             return "another change of its seats is under way: wait until it has ended, or cancel it"
         if (self.stage, after.stage) != (Stage.FILL, Stage.JOINT):

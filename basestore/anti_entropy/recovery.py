@@ -61,6 +61,7 @@ class Recovery:
         self._losses: Losses = local.losses
         self._peers = local.losses.peers
         self._begin_s = -math.inf  # what was proven earlier was before the last doubt
+        self._bereft_s = -math.inf  # since then a member is dead that was not
         self._noted = -1  # doubts, when losses were noted last
         self._fill_due_s = -math.inf  # when what was given is wished for again
         for partition, how in self._summaries.foreseen.items():
@@ -118,6 +119,8 @@ class Recovery:
                 local.maintenance.hold(partition, now)
             elif how == DOUBTED:
                 self._doubt(partition)
+        if dead - seating.dead:
+            self._bereft_s = now.monotonic
         seating.dropped_since, seating.dead = dropped_since, dead
 
     def _news(self, partition: int, unsure: Collection[int]) -> bytes:
@@ -189,12 +192,15 @@ class Recovery:
         """One that this node was given: until it is fit, wish for what is lacking."""
         done = self._done(partition)
         sources = self._sources(partition, done)
-        # Who comes goes by those that have held it; who may have held it all the time, as in `_recovered`.
-        alone = not self._certificates.seating.comes(partition, self._peers.me)
-        certificates = self._certificates
-        if sources >= certificates.seating.needed(partition) or (alone and self._exhausted(partition, done)):
-            if sources < certificates.meeting(partition):
-                self._losses.note({partition: sources}, now)
+        # Who comes goes by those that have held it, while one is left; who may have held it all the time, as
+        # in `_recovered`.
+        certificates, seating = self._certificates, self._certificates.seating
+        alone = seating.orphaned(partition) or not seating.comes(partition, self._peers.me)
+        # With fewer, others that come may have got more of those that are dead by now.
+        enough, covered = len(sources) >= certificates.meeting(partition), seating.covered(partition, sources)
+        if enough or ((alone or covered) and self._exhausted(partition, done)):
+            if not enough:
+                self._losses.note({partition: len(sources)}, now)
             self._summaries.make_fit(partition)
             self._scheduler.exchanges.end_of((partition,), "this store is whole by now")
         elif now.monotonic >= self._fill_due_s:
@@ -215,18 +221,34 @@ class Recovery:
         besides went with the store, too; should it be filled from too few that is noted then."""
         certificates = self._certificates
         done = {partition: self._done(partition) for partition in self._held}
-        sources = {partition: self._sources(partition, of) for partition, of in done.items()}
+        sources = {partition: len(self._sources(partition, of)) for partition, of in done.items()}
         for partition in self._summaries.unfit:
             if not certificates.seating.comes(partition, self._peers.me):
                 sources[partition] = certificates.meeting(partition)
         self._losses.note(sources, now)
+        if not self.is_new():
+            self._losses.note_hints(now)
+
+    def note_dead(self, now: Instant) -> None:
+        """A member is given up for dead, and with it the hints that it kept."""
+        self._losses.note_hints(now)
+
+    @property
+    def takeable(self) -> bool:
+        """Whether an operator's word that the store is the newest there is decides anything. Of one that only
+        waits for others: none that is whole is there."""
+        whole = any(peer.introduced and peer.whole for peer in self._peers.others)
+        return self._identity.takeable or (self._identity.unconfirmed and not whole)
 
     def take_as_is(self, now: Instant) -> None:
         """An operator says that this is the newest there is of the store. It may be one of many that were
-        restored together, so what only the others had is noted as lost, and accepted with that word."""
-        if self._identity.take_as_is():
-            held = {each: self._certificates.whole(each) for each in self._held}
-            self._losses.note(held, now, accepted=True)
+        restored together, or older than what those that are gone had: so what only the others had is noted as
+        lost, and accepted with that word; and so may hints be."""
+        if not self.takeable or self._local.group_commit.stalled:  # behind a refused batch nothing is staged
+            return
+        self._identity.take_as_is()
+        self._losses.note({each: self._certificates.whole(each) for each in self._held}, now, accepted=True)
+        self._losses.note_hints(now)
 
     def progress(self) -> tuple[int, int]:
         """Partitions recovered so far, and all."""
@@ -237,21 +259,22 @@ class Recovery:
         """With whom an exchange begun since has ended with a certificate, and whether they were whole."""
         others, last_exchange = self._certificates.others[partition], self._certificates.last_exchange
         ended = ((other, last_exchange(partition, other)) for other in others)
+        # An earlier exchange was of what this store held before it forgot. And what is to be filled may have
+        # to make do with those that are left: with what they have got by now.
+        unfit = partition in self._summaries.unfit
+        since_s = max(self._begin_s, self._bereft_s) if unfit else self._begin_s
         return {
-            other: last.peer_whole
-            for other, last in ended
-            # An earlier exchange was of what this store held before it forgot.
-            if last is not None and last.begun_s >= self._begin_s
+            other: last.peer_whole for other, last in ended if last is not None and last.begun_s >= since_s
         }
 
     def _recovered(self, partition: int) -> bool:
         done = self._done(partition)
-        enough = self._sources(partition, done) >= self._certificates.meeting(partition)
+        enough = len(self._sources(partition, done)) >= self._certificates.meeting(partition)
         return enough or self._exhausted(partition, done)
 
-    def _sources(self, partition: int, done: Mapping[int, bool]) -> int:
-        """How many whole ones of those that have held it are among these."""
-        return sum(done.get(source, False) for source in self._certificates.sources[partition])
+    def _sources(self, partition: int, done: Mapping[int, bool]) -> list[int]:
+        """The whole ones among these of those that have held it."""
+        return [source for source in self._certificates.sources[partition] if done.get(source)]
 
     def _exhausted(self, partition: int, done: Mapping[int, bool]) -> bool:
         """Whether there is nobody else from whom more could be got."""

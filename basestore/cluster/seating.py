@@ -12,10 +12,10 @@ moved from n1, n2 and n3 to n1, n2 and n4:
 Compares nothing, and knows no stores.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 
-from basestore.repair.moving import needed
+from basestore.repair.moving import covers, needed
 from basestore.repair.seats import Seats, Stage
 
 
@@ -66,10 +66,14 @@ class Seating:
         """Whether a member is not one of those that have held it until now."""
         return member not in self.seats[partition].old
 
-    def needed(self, partition: int) -> int:
-        """So many of them must be met; fewer than `meeting` says where an operator has said of others that
-        they are dead: then something may be lost."""
-        return needed(self.seats[partition].old, self.dead)
+    def covered(self, partition: int, met: Collection[int]) -> bool:
+        """Whether it is enough to have met these: with fewer than `meeting` says, where an operator has said
+        of others that they are dead, something may be lost."""
+        return covers(met, self.seats[partition].old, self.dead)
+
+    def orphaned(self, partition: int) -> bool:
+        """Whether nobody is left of those that have held it until now."""
+        return self.dead >= {*self.seats[partition].old}
 
     def meeting(self, partition: int) -> int:
         """So many of those that hold it have, between them, every write that a quorum ever acknowledged.

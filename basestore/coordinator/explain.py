@@ -23,7 +23,7 @@ from basestore.cluster.outbox import SMALL_BYTES, Outbox, weight
 from basestore.cluster.peers import Peers
 from basestore.coordinator.admission import admit_explain
 from basestore.coordinator.context import Context
-from basestore.coordinator.finding import Finding
+from basestore.coordinator.finding import Finding, gone
 from basestore.coordinator.gather import Conclude, Gather
 from basestore.coordinator.quorum_read import Report
 from basestore.errors import ReadTimeout, RequestFailed, VersionLost
@@ -118,9 +118,18 @@ def look_for(
             text = f"whether {seen} is gone cannot be told: {doubt}"
             report(ReadTimeout(text, len(gather.answers), members, None), now)
         else:
-            report(result, now)
+            # It seems to be purged: but no replica is known to have taken it (`may_come`).
+            forgotten = None if isinstance(result, RequestFailed) else _forgotten(floor, gather)
+            report(forgotten or result, now)
 
     _trace(context, row, conclude, max(1, int((deadline - now.monotonic) * 1e3)), now)
+
+
+def _forgotten(floor: bytes, gather: Gather) -> VersionLost | None:
+    """That it may have been lost with hints that are gone."""
+    seen = Version.decode(floor)
+    upto = max((answer.hints_upto for answer in gather.answers.values()), default=0)
+    return gone(seen) if seen.stamp <= upto else None
 
 
 def _doubt(rule: Rule, floor: bytes, gather: Gather, peers: Peers) -> str:

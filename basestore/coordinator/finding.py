@@ -49,15 +49,20 @@ def unreached(seen: bytes, quorum: Quorum, heads: Mapping[int, bytes], stable: i
     loss of a disk, or nobody could doubt it."""
     floor, (required, responded) = Version.decode(seen), quorum.told(heads)
     if len(heads) == len(quorum.replicas) and floor.stamp <= stable:
-        what = "lost" if any(heads.values()) else "lost, or was deleted or has expired since"
-        return VersionLost(
-            f"the version {floor} that this session has seen is {what}: all replicas answer, and none holds "
-            f"it, or a newer one. The session knows of it no more: read again",
-            floor,
-        )
+        return gone(floor, known=any(heads.values()))
     text = "no replica that answers holds what this session has seen"
     advice = "Read again when more replicas are up, or without the session"
     return ReadTimeout(f"{text}. {advice}", responded, required, None)
+
+
+def gone(floor: Version, *, known: bool = False) -> VersionLost:
+    """The error where a version is nowhere. `known`: it was not purged, for an older one is there."""
+    what = "lost" if known else "lost, or was deleted or has expired since"
+    return VersionLost(
+        f"the version {floor} that this session has seen is {what}: all replicas answer, and none holds "
+        f"it, or a newer one. The session knows of it no more: read again",
+        floor,
+    )
 
 
 def timed_out(quorum: Quorum, heads: Mapping[int, bytes]) -> ReadTimeout:

@@ -80,6 +80,9 @@ class Delivery:
         at.bytes_under_way -= size
         if isinstance(answer, Settled) and answer.late:
             self._hints.too_late(at.pile, row, hint)
+        # One that leaves may have taken it after all were compared: the last hint is kept until it has left.
+        elif isinstance(answer, Ack) and not self._hints.lasts(at.pile, row, hint):
+            at.resume_s = now.monotonic + ROUND_S
         # A better record there is an acknowledgement too: of hints no replica says Superseded.
         elif isinstance(answer, Ack | Settled):
             at.window = min(at.window + 1, WINDOW_MAX)

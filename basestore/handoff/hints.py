@@ -208,6 +208,12 @@ class Hints:
             assert rule is not None
             self._put(other, row, kept, merge_hints(rule, kept, offered)._replace(late=False))
 
+    def lasts(self, pile: Pile, row: bytes, hint: Hint) -> bool:
+        """Whether others have it, or are kept it for; or its member has it however a change of seats ends."""
+        number = self._peers.number_of[pile.index]
+        taken = not hint.only_copy or self._taken_by(row, hint.record.head, [number])
+        return bool(taken) or len(self.of_row(row)) > 1
+
     @property
     def deferred_count(self) -> int:
         """How many hints are of deferred writes."""
@@ -328,14 +334,14 @@ class Hints:
                 self._give_up(pile, key, now)
 
     def _give_up(self, pile: Pile, age_key: bytes, now: Instant) -> None:
-        """Give up the hint with this key in the order of age, unless it is to be kept."""
+        """Give up the hint with this key in the order of age, unless it is to be kept; in one batch with the
+        debt, so that a crash leaves the one or the other."""
         row = pile.row_of(age_key)
         hint = self.kept(pile, row)
-        # The scan reads the engine, which lacks what this step has staged; the hint may have changed since.
+        # The scan lacks what this step has staged; the hint may have changed since.
         if hint is None or pile.age_key(hint, row) != age_key:
             return
         if given_up(hint, now.wall_ms, self._age_ms_max):
-            # In one batch with the debt: a crash leaves the one or the other.
             self._remove(pile, hint, row)
             self._debts.owe(pile.index, row, hint)
             self._metrics.count("hints_expired")
@@ -352,10 +358,8 @@ class Hints:
     # --- looking -----------------------------------------------------------------------------
 
     def partitions(self, pile: Pile, start: bytes, most: int) -> list[int]:
-        """Those of which there are hints in a pile, as they are stored, from this row on, at most so many:
-        one look at each."""
-        found, (_, end) = list[int](), keyspace.hints_for(pile.name)
-        begin = keyspace.hint(pile.name, start)
+        """Those of which a pile has hints, as they are stored, from this row on, at most so many."""
+        found, (_, end), begin = list[int](), keyspace.hints_for(pile.name), keyspace.hint(pile.name, start)
         while len(found) < most:
             key = next((key for key, _ in self._group_commit.scan(begin, end)), None)
             if key is None:
@@ -387,9 +391,7 @@ class Hints:
         ]  # fmt: skip
 
     def _oldest_ms(self, pile: Pile) -> int | None:
-        for _, hint in self.by_age(pile, pile.ages, 1):
-            return hint.since >> COUNTER_BITS
-        return None
+        return next((hint.since >> COUNTER_BITS for _, hint in self.by_age(pile, pile.ages, 1)), None)
 
     def of_row(self, row: bytes) -> list[tuple[int, Hint]]:
         """Whom a hint for this row is kept for, and which."""

@@ -46,6 +46,7 @@ class Adoption:
         self._recovery, self._peers, self._admission = recovery, peers, admission
         self._seats: tuple[Seats, ...] = ()  # as they were adopted last, in members' numbers
         self._foreseen: tuple[Seats, ...] = ()  # as they will be, as far as that is noted
+        self._standing: dict[int, Standing] = {}  # likewise, by number
         self._members: tuple[MemberEntry, ...] = ()  # as they were adopted last
         members = [MemberRow(each.number, each.name, each.address) for each in cluster.members]
         self._welcome = self._told = Renewed(members, rows_of_buckets(buckets.rows()))
@@ -65,7 +66,7 @@ class Adoption:
         self._maintenance.dropped, self._maintenance.given_up = self._dropped, self._given_up
         group.adopt, group.foresee = self.adopt, self.foresee
         if group.topology is not None:
-            self._foreseen = group.topology.seats
+            self._foreseen, self._standing = group.topology.seats, _standings(group.topology)
             self.adopt(Coming(group.topology, skipped=False), now)
 
     def adopt(self, coming: Coming, now: Instant) -> None:
@@ -111,11 +112,18 @@ class Adoption:
     def foresee(self, coming: Coming, now: Instant) -> None:
         """It is about to be, behind those that were foreseen before: in the batch in which that is stored."""
         had, self._foreseen = self._foreseen, coming.topology.seats
+        if self._gave_up(coming):
+            self._recovery.note_dead(now)
+        self._standing = _standings(coming.topology)
         if changed := self._changed(had, coming.topology):
             me = self._peers.number_of[self._peers.me]
             given_up = {each for each in changed if each < len(had) and me not in had[each].both}
-            left, unsure = _left_of(had, coming.topology, changed), self._unsure(had, coming, changed)
+            left, unsure = _left_of(had, coming, changed), self._unsure(had, coming, changed)
             self._recovery.foresee(changed, now, given_up, left, unsure=unsure)
+
+    def _gave_up(self, coming: Coming) -> bool:
+        """Whether somebody is given up for dead by it. Of entries that are skipped those tell who did not."""
+        return any(self._standing.get(number) is not Standing.DEAD for number in coming.topology.dead)
 
     def _unsure(self, had: Sequence[Seats], coming: Coming, changed: Iterable[int]) -> set[int]:
         """In which of these partitions this node, which had a seat when it knew them last, may have had none
@@ -140,8 +148,21 @@ class Adoption:
         }
 
 
-def _left_of(had: Sequence[Seats], topology: Topology, changed: Iterable[int]) -> dict[int, int]:
-    """Of these partitions those of which a change ends without some who held them, and how many were left."""
-    dead = topology.dead
-    counts = {each: left_of(had[each], topology.seats[each], dead) for each in changed if each < len(had)}
+def _standings(topology: Topology) -> dict[int, Standing]:
+    return {each.number: each.standing for each in topology.members}
+
+
+def _left_of(had: Sequence[Seats], coming: Coming, changed: Iterable[int]) -> dict[int, int]:
+    """Of these partitions those of which a change ends without some who held them, and how many were left. Of
+    what was skipped nobody can tell whether who has left was dead."""
+    topology, dead = coming.topology, coming.topology.dead
+    if coming.skipped:
+        dead |= {each.number for each in topology.members if each.standing is Standing.LEFT}
+    ends = {each: _ended(had[each], topology.seats[each], coming) for each in changed if each < len(had)}
+    counts = {each: left_of(had[each], now, dead) for each, now in ends.items()}
     return {each: count for each, count in counts.items() if count is not None}
+
+
+def _ended(was: Seats, now: Seats, coming: Coming) -> Seats:
+    """Where it came to be still before the next change, which led to that, and was skipped with it."""
+    return Seats.still(now.old) if coming.skipped and now.old == was.new else now

@@ -98,7 +98,8 @@ class LeaderWatch:
             why, advice = self._incomplete(now)
         else:
             why, advice = self._silent(group.raft, now)
-        return f"{why}, so {so}; data are served all the same. {advice}"
+        served = "; data are served all the same" if group.confirmed else ""
+        return f"{why}, so {so}{served}. {advice}"
 
     def unfounded(self) -> tuple[str, str]:
         """Why no group is known, and what to do."""
@@ -168,6 +169,12 @@ class LeaderWatch:
                 "this node waits for one whose metadata group has taken the place of its own",
                 "See `basestore status`: start the node on which `basestore node rebuild-group` was run, and "
                 "try again",
+            )
+        if raft.votes and not self._group.confirmed:
+            return (
+                "nobody is heard to lead the metadata group, and this node does not vote itself before its "
+                "store counts",
+                "See `basestore status`: it says what that waits for; see to that, and try again",
             )
         if len(raft.voters) - len(missing) >= majority(raft.voters):
             return (

@@ -115,10 +115,14 @@ class MetadataGroup:
         return self._identity.store == self._allegiance.store
 
     @property
+    def confirmed(self) -> bool:
+        """Whether somebody has found nothing missing since the store was opened."""
+        return self._identity.vouched
+
+    @property
     def _speaks(self) -> bool:
-        """Whether it may vote, or acknowledge entries: as with data, not before somebody has found nothing
-        missing since the store was opened; it may be an older disk, that has forgotten both."""
-        return self._is_itself and self._identity.vouched
+        """Whether it may vote, or acknowledge entries: it may be an older disk, that has forgotten both."""
+        return self._is_itself and self.confirmed
 
     @property
     def allegiance(self) -> Allegiance:
@@ -349,7 +353,9 @@ class MetadataGroup:
             return
         for _, entry in raft.decided(latest.epoch):
             was, latest = latest, applied(latest, (entry,), self.log.history)
-            if coming and coming[-1].topology is was and was.seats is latest.seats:
+            # Who is dead by one and has left by the next must be seen while dead.
+            same = was.seats is latest.seats and was.dead <= latest.dead
+            if same and coming and coming[-1].topology is was:
                 coming[-1] = coming[-1]._replace(topology=latest)
             else:
                 coming.append(Coming(latest, skipped=False))

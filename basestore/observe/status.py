@@ -27,6 +27,11 @@ _WORD = (
     "--forgetful"
 )
 
+_LOST = (
+    "; start the others, and it goes on; if all that could are lost for good, take it as it is: basestore "
+    "repair --as-is"
+)
+
 RETIRED = "it has left the cluster"  # what a member is told that does not know it yet
 
 
@@ -49,7 +54,9 @@ def reason(identity: StoreIdentity, peers: Peers, certificates: Certificates) ->
     seen = [peer for peer in peers.others if peer.introduced]
     up = sum(peer.whole for peer in seen)
     few = not all(map(certificates.recoverable, certificates.others))
-    if identity.takeable and few and (seen or not peers.others):
+    if identity.unconfirmed and not up:
+        why += _LOST
+    elif identity.takeable and few and (seen or not peers.others):
         why += f"; {'too few members' if up else 'no member'} that it sees is up. {_WORD}"
     elif identity.state is State.FORGETFUL and any(peer.takeable for peer in seen):
         names = ", ".join(peer.name for peer in seen if peer.takeable)
@@ -89,7 +96,7 @@ def facts(
         "node": config.name,
         "state": state(identity),
         "reason": reason(identity, peers, certificates),
-        "copied": "yes" if identity.takeable else "",
+        "copied": "yes" if recovery.takeable else "",
         "recovered": f"{recovered}/{of}" if of and not identity.counts else "",
         "records": str(replica.summaries.records),
         "alive": " ".join(peer.name for peer in peers.present if peers.alive[peer.index]),

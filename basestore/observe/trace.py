@@ -20,8 +20,10 @@ from basestore.protocol.operator import (
     TracedHint,
 )
 from basestore.protocol.replication import Rejected
+from basestore.repair.digest_tree import STAMP_MAX
 from basestore.repair.version import RECORD_BYTES_MIN, Record
 from basestore.repair.write_repair import Hint
+from basestore.replica.identity import State
 from basestore.replica.replica import STORED_BYTES_MIN, Replica
 from basestore.rows import row_partition
 from basestore.storage.keyspace import SEQUENCE_BYTES
@@ -43,7 +45,9 @@ def trace(message: Trace, here: Inspector) -> Traced:
         reach = [Reach(peers.number_of[member], proof, claim) for member, proof, claim in known]
     lost = max((row.upto for row in here.losses.open(partition)), default=0)
     deferred = bytes(DEFERRED * hint.deferred for _, hint in kept)
-    return Traced(message.id, said, record or b"", told, stable, reach, lost, deferred)
+    whole = here.identity.state is State.WHOLE  # else hints may be gone of which it does not know yet
+    hints_upto = here.losses.hints_upto if whole else STAMP_MAX
+    return Traced(message.id, said, record or b"", told, stable, reach, lost, deferred, hints_upto)
 
 
 def _sort_of(hint: Hint) -> int:

@@ -57,7 +57,7 @@ class Introductions:
         for while this node runs: it knows of no earlier opening of this store.)"""
         if peer.index == self._peers.me:
             self._identity.retired = True
-        else:
+        elif all(each.name != peer.name for each in self._peers.present):  # else its name is another's by now
             self._identity.forget(peer.name)
 
     def dismiss(self, member: int, now: Instant) -> None:

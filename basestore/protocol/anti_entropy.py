@@ -255,11 +255,13 @@ class LossRow(NamedTuple):
         return self._replace(upto=max(self.upto, other.upto), accepted=max(self.accepted, other.accepted))
 
 
-@message(61)
+@message(61, added={"hints_upto": 11})
 class KnownLosses(NamedTuple):
-    """All losses that the sender knows of, or those that it has heard of just now."""
+    """All losses that the sender knows of, or those that it has heard of just now. `hints_upto`: hints that
+    were kept up to this stamp may be gone."""
 
     rows: list[LossRow]
+    hints_upto: int = 0
 
     def check(self) -> str:
         return check_losses(self.rows)

@@ -268,13 +268,14 @@ class Trace(NamedTuple):
         return "" if len(self.row) > 3 else "names no row"
 
 
-@message(46, added={"deferred": 9})
+@message(46, added={"deferred": 9, "hints_upto": 11})
 class Traced(NamedTuple):
     """The answer to Trace. `state`: up, starting or forgetful, as the store is, or damaged, as the
     record is. `record`: without its value, empty when none is held. `stable`: the partition's stable stamp, 0
     at a member that does not hold it; `reach`: of each other replica; `lost`: up to which stamp what was
     written to it may be lost, and nobody has accepted that, or 0. `deferred`: of each hint a byte, DEFERRED
-    if it is of a deferred write, or 0; empty: not told."""
+    if it is of a deferred write, or 0; empty: not told. `hints_upto`: hints that were kept up to this stamp,
+    there or by members that are dead, may be gone."""
 
     id: int
     state: str
@@ -284,6 +285,7 @@ class Traced(NamedTuple):
     reach: list[Reach]
     lost: int
     deferred: bytes = b""
+    hints_upto: int = 0
 
     def check(self) -> str:
         if self.state not in TRACED_STATES or len(self.record) not in (0, RECORD_BYTES_MIN):

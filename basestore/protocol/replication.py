@@ -68,7 +68,8 @@ class Superseded(NamedTuple):
 @message(47, unchecked=ANYTHING)
 class Settled(NamedTuple):
     """Not taken, because it comes too late. Every version at or below `stable` is on all replicas, or
-    beaten or purged there. `late`: it is a hint, and a first delivery, which is not taken any more."""
+    beaten or purged there. `late`: it is a hint, and a first delivery, which is not taken any more, or a
+    copy of what may be lost there."""
 
     id: int
     stable: int

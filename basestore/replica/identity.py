@@ -229,8 +229,7 @@ class StoreIdentity:
         Returns whether it can be counted on then: a store that is known by an earlier opening must first
         confirm that it still holds what is remembered, and only then is anything newer remembered."""
         known = self._peers.get(name)
-        # The old memory is kept until the store has confirmed it: if the new generation took its place now,
-        # nobody would ever ask about what the store lost between the two.
+        # Kept until the store has confirmed it: else nobody would ask what it lost between the two openings.
         if known is not None and known.store == said.store:
             self._answer(outbox, name, known)
             return known.generation == said.generation
@@ -241,8 +240,7 @@ class StoreIdentity:
         given_up = [] if known is None else [*known.given_up, known.store][-STORES_MAX:]
         late = self.state is not State.NEWBORN if known is None else known.late
         memory = _Memory(said.store, said.generation, said.sequence, given_up, late)
-        # Of a copy what is remembered of the store that it is a copy of is kept in the same way: if its first
-        # answer got lost, nobody would ever tell it that the other went on without it.
+        # So is what is known of the store that it is a copy of: its first answer may be lost.
         formers = split_stores(said.former)
         if known is not None and known.store in formers:
             memory = memory._replace(generation=known.generation, sequence=known.sequence)
@@ -321,8 +319,7 @@ class StoreIdentity:
                 self._doubt(f"{name} knew an earlier store of this node, or held data before it", self.store)
             else:
                 self._strangers.add(name)
-        # One that remembers no more than was just said to it, or may have forgotten, vouches only if nobody
-        # knows more.
+        # One that knows no more than was just said to it, or may have forgotten, vouches only if all do.
         witness = said.generation != self._group_commit.generation and not said.forgetful
         (self._witnesses if witness else self._echoes).add(name)
         if not self._moved:
@@ -358,8 +355,7 @@ class StoreIdentity:
 
     def born(self) -> bool:
         """Whether this newborn store is whole by now: all others have said that they knew no earlier one."""
-        # All: a member that does not speak may keep a store that was written when this one was no member. And
-        # each is known here: whoever comes later comes to a cluster that holds data.
+        # All: a silent one may keep a store of before this member came. Whoever comes later finds data.
         return self.state is State.NEWBORN and self._others <= self._strangers & self._peers.keys()
 
     def make_whole(self, *, recovered: bool = True) -> None:
@@ -381,14 +377,18 @@ class StoreIdentity:
         """Whether an operator may take the store as it is: it lies elsewhere, and nobody knows more."""
         return self.copied or self._moved
 
-    def take_as_is(self) -> bool:
-        """An operator says that this is the newest there is of the store. False if it decides nothing."""
-        taken = self.takeable and not self._group_commit.stalled  # behind a refused batch nothing is staged
-        if taken and self.copied:
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether it waits for others to say that it lacks nothing, of which it knows nothing itself."""
+        return self.state is State.WHOLE and not (self.counts or self._moved or self.retired)
+
+    def take_as_is(self) -> None:
+        """An operator says that this is the newest there is of the store."""
+        if self.copied:
             self.make_whole(recovered=False)
-        elif taken:
+        else:
+            self._noted |= self.unconfirmed  # nobody is there who could keep that it was opened anew
             self._settle_moved()
-        return taken
 
     def _settle_moved(self) -> None:
         """The store lies on the same disk as before."""

@@ -10,6 +10,10 @@ the loss; only then do proofs speak again, of what is left.
     sources    whole replicas that it recovered from, of so many `needed`: one loss for each number of these,
                for it decides which writes it may have cost (`results/convergence.py`)
 
+With a store, or a member that is given up for dead, go the hints that it kept. Of a write at ANY they may
+have been all that there was, whatever its partition; so each member writes down up to which stamp hints may
+be gone (`hints_upto`): what a session has seen, no replica took and nobody has, is lost then, and not purged.
+
 Both stamps only grow, and each member draws its own, so that two who tell each other what they know end up
 with the same, in whatever order they hear it. All that is known is told to every member that a link is made
 to, before anything else is said on it, and what is new at once: who hears of a proof that was made since
@@ -18,7 +22,7 @@ has heard of the loss.
 Decides nothing of what is lost, and finds no losses: recovery and healing do.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import cbor2
 
@@ -34,13 +38,14 @@ from basestore.replica.summaries import Summaries
 from basestore.storage import keyspace
 
 ROWS_MAX = 1000  # in one message
+HINTS = keyspace.fact("hints lost")
 AWAY_MS = 24 * 3600 * 1000  # for so long a member may go on alone by a clock that is ahead, and be covered
 
 
 class Losses:
     """The losses of the partitions that a node holds, and of those of which it has lost a hint that nobody
     else may have. Of each partition that it holds `Summary.lossy` says whether a loss is open, and
-    `Summary.lost` up to which stamp its losses go, open or accepted."""
+    `Summary.lost` up to which stamp its losses go, open or accepted (`gone`: from too few sources)."""
 
     def __init__(
         self,
@@ -61,6 +66,21 @@ class Losses:
         self._rows: dict[int, dict[tuple[int, int], LossRow]] = {each: {} for each in summaries.of}
         for key, stored in group_commit.engine.scan(*keyspace.losses()):
             self._take(LossRow(*keyspace.loss_of(key), *cbor2.loads(stored)))
+        self.hints_upto = int.from_bytes(group_commit.get(HINTS) or b"")
+
+    def note_hints(self, now: Instant) -> None:
+        """Hints may be gone that were kept until now: this store has lost something, or a member is given up
+        for dead."""
+        wall = (self.peers.clock.latest_ms(now) + self._slack_ms) << COUNTER_BITS
+        self._raise_hints(max(wall, self._clock.last))
+        self._group_commit.when_durable(lambda: self._tell([]))
+
+    def _raise_hints(self, upto: int) -> bool:
+        if upto <= self.hints_upto:
+            return False
+        self.hints_upto = min(upto, STAMP_MAX)
+        self._group_commit.stage(HINTS, self.hints_upto.to_bytes(8))
+        return True
 
     def note(self, sources: Mapping[int, int], now: Instant, *, accepted: bool = False) -> None:
         """This store has recovered these partitions, or a row of them, from so many whole replicas only. With
@@ -100,13 +120,16 @@ class Losses:
         upto = min(max(wall, last, known.upto + 1), STAMP_MAX)
         return known._replace(upto=upto, accepted=upto if enough else known.accepted)
 
-    def hear(self, outbox: Outbox, rows: Sequence[LossRow]) -> None:
+    def hear(self, outbox: Outbox, said: KnownLosses) -> None:
         """A member tells what it knows. ProtocolError when it names a member that there is not."""
+        rows = said.rows
         self.peers.check_known(row.number for row in rows)
+        raised = self._raise_hints(said.hints_upto)
         news = [row for row in rows if row.partition in self._rows and self._merged(row) != self._known(row)]
         for row in news:
             self._stage(self._merged(row))
-        self._tell(news, outbox)
+        if news or raised:
+            self._tell(news, outbox)
 
     def accept(self, shown: Iterable[LossRow]) -> None:
         """An operator has accepted these as they were shown, and nothing that was found since."""
@@ -165,6 +188,8 @@ class Losses:
         if summary is not None:
             summary.lossy = bool(self.open(row.partition))
             summary.lost = max(summary.lost, row.upto)
+            if row.sources < row.needed:
+                summary.gone = max(summary.gone, row.upto)
 
     def _tell(self, rows: list[LossRow], but: Outbox | None = None) -> None:
         for peer in self.peers.others:
@@ -172,6 +197,6 @@ class Losses:
                 self._put(peer.outbox, rows)
 
     def _put(self, outbox: Outbox, rows: list[LossRow]) -> None:
-        for at in range(0, len(rows), ROWS_MAX):
-            lost = KnownLosses(rows[at : at + ROWS_MAX])
+        for at in range(0, len(rows) or bool(self.hints_upto), ROWS_MAX):
+            lost = KnownLosses(rows[at : at + ROWS_MAX], self.hints_upto)
             outbox.put(lost, weight(lost))

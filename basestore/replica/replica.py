@@ -10,7 +10,8 @@ batch. Nothing here knows levels, clients or other replicas.
 
     way in                          refused, if it would be stored, at or below
     DIRECT, HINTED_DIRECT           `closed`: it is too late for a first delivery
-    COPY, HINTED_COPY               `stable`: settled, all replicas hold it or a better one, or purged it
+    COPY, HINTED_COPY               `stable`: settled, all replicas hold it or a better one, or purged it;
+                                    or it was lost with them: then a hint is late, as a first delivery is
     take_over (exchanges)            never
 
 A record whose digest does not fit is never served and never compared with: the row is *damaged*, answers
@@ -151,7 +152,8 @@ class Replica:
                 summary = self.summaries.of[int.from_bytes(row[:2])]
                 # <=: both stamps are promises that include themselves.
                 if stamp <= (summary.closed if way in (DIRECT, HINTED_DIRECT) else summary.stable):
-                    self._refuse_late(outbox, message, summary.stable)
+                    hinted = way == HINTED_DIRECT or (way == HINTED_COPY and stamp <= summary.gone)
+                    self._refuse_late(outbox, message, summary.stable, late=hinted)
                     return
                 self._store(row, blob, held)
         except DamagedRecord as damage:  # what is held, or what has come
@@ -166,14 +168,13 @@ class Replica:
         else:
             self._group_commit.reply(outbox, Superseded(request, held[:HEAD_BYTES]), keyspace.record(row))
 
-    def _refuse_late(self, outbox: Outbox, message: Apply, stable: int) -> None:
+    def _refuse_late(self, outbox: Outbox, message: Apply, stable: int, *, late: bool) -> None:
         """A record that comes too late for its way in. Of a first delivery nothing is known then: the
         other replicas may have taken it. What is stable is told once that is durable."""
         if message.way == DIRECT:
             outbox.put(Rejected(message.id, "the write came too late for this replica", False))
         else:
-            settled = Settled(message.id, stable, message.way == HINTED_DIRECT)
-            self._group_commit.when_durable(partial(outbox.put, settled))
+            self._group_commit.when_durable(partial(outbox.put, Settled(message.id, stable, late)))
 
     def take_over(self, row: bytes, record: Record) -> None:
         """Take an entry of an exchange if it wins, without an answer; DamagedRecord when what is held

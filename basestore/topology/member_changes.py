@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from basestore.config import MEMBERS_MAX, NUMBER_MAX, UNNUMBERED
+from basestore.repair.moving import has_left_enough
 from basestore.repair.seats import Seats, Stage
 from basestore.topology.changes import (
     AddMember,
@@ -180,6 +181,13 @@ def cancel_moves(was: Topology, change: CancelMoves, index: int) -> tuple[Topolo
     draining = [] if change.partitions else [e for e in was.members if e.standing is Standing.DRAINING]
     if not (asked or draining or was.unplanned):
         raise Refused("nothing is being moved, nor to be: nothing is to be cancelled")
+    bound = [at for at, of in under_way.items() if at in asked and not has_left_enough(of, was.dead)]
+    if bound and (change.partitions or asked <= set(bound)):
+        raise Refused(
+            f"partition {bound[0]} is given to others, and too few of those that held it are left: taken "
+            f"back, it would lose what they have got. Let it go on"
+        )
+    asked -= set(bound)
     back = {at: Seats.still(of.old, index) for at, of in under_way.items() if at in asked}
     after = was.seated(back, index)
     plan = {at: goal for at, goal in was.plan.items() if at not in asked}

@@ -25,8 +25,10 @@ from basestore.topology.changes import (
     SetReplication,
 )
 from tests.simulation.clockwork import Stream
+from tests.simulation.falls import Falls
 from tests.simulation.moved import LATE_S
 from tests.simulation.movers import REPLICAS_MAX, Mover
+from tests.simulation.operators import Operator, keeps_late
 from tests.simulation.plan import Plan
 from tests.simulation.seats import DEAD, GOING, Held
 
@@ -65,6 +67,7 @@ class Changer(Mover):
         self._stream = Stream(world.plan.seed, "changer")
         self._names = len(world.machines)
         self._said = 0
+        self.falls = Falls(world, self)
 
     @property
     def _held(self) -> Held | None:
@@ -145,7 +148,11 @@ class Changer(Mover):
         machine = self._pick(held)
         if machine is not None and self.world.roster.may_die(machine):
             self.world.roster.die(machine)
-            self.world.clockwork.after(self._stream.uniform(0.1, 2.0), self._remove, machine)
+            self.bury(machine, self._stream.uniform(0.1, 2.0))
+
+    def bury(self, machine: "Machine", wait_s: float) -> None:
+        """It is dead: after a while it is called so."""
+        self.world.clockwork.after(wait_s, self._remove, machine)
 
     def _away(self, held: Held) -> None:
         machine = self._pick(held)
@@ -243,6 +250,8 @@ class Changer(Mover):
             world.counts["spared: members do not leave, for nothing is promised of the log any more"] += 1
         elif world.log_watch.majority_lost:
             world.counts["spared: members do not leave, for a majority of the voters is lost"] += 1
+        elif not world.log_watch.majority_speaks:
+            world.counts["spared: members do not leave, for most voters wait for who is dead to recover"] += 1
         elif world.clocks_misled:
             world.counts["spared: members do not leave, while most clocks may be wrong"] += 1
         else:
@@ -260,7 +269,11 @@ class Changer(Mover):
         return set() if held is None else {each for each, of in held.standing.items() if of in GOING}
 
     def _settle_some(self) -> None:
-        held = self._held
+        held, world = self._held, self.world
+        for machine in self._members(self._going):
+            if machine.node is not None and keeps_late(machine):  # until that is decided it does not leave
+                world.counts["members: late hints decided, of one that is to leave"] += 1
+                Operator(world, len(world.plan.clients) + 22).replay(machine, lambda: None)
         if held is not None and self._going and not (held.unplanned or held.plan or held.in_motion):
             self._say(Rebalance())  # that was cancelled: who is to leave stays so
         for machine in self._bodies:

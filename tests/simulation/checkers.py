@@ -119,7 +119,8 @@ def _unsettled(operations: list[Operation]) -> Iterator[Violation]:
     for op in operations:
         shown = [op.winner] if op.winner else h.told(op)
         late = op.start > end or op.final == FINAL
-        if late and shown and shown != [version] and (op.writes or op.shown):
+        says = op.shown or op.acknowledged or op.winner  # that a hint is kept says nothing of what there is
+        if late and shown and shown != [version] and says:
             yield Violation("final", f"{op} shows another than {settled}, which was final")
 
 

@@ -13,7 +13,19 @@ from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
 from basestore.coordinator.admission import CROWDED
 from basestore.intake.caller import ROOM_MAX
-from basestore.protocol.client import Credit, Delete, Failed, Get, Got, Page, Scan, Set, Shed, Written
+from basestore.protocol.client import (
+    UNTAKEN,
+    Credit,
+    Delete,
+    Failed,
+    Get,
+    Got,
+    Page,
+    Scan,
+    Set,
+    Shed,
+    Written,
+)
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.handshake import Goodbye
 from basestore.repair.version import PROPOSAL_BYTES
@@ -131,6 +143,7 @@ class Client:
         self._beside: set[int] = set()  # places of what was asked at once with another: no loop goes on there
         self._together_s: float | None = None  # how long it all is on its way
         self._seen: dict[tuple[str, str], bytes] | None = None  # by bucket and key; None: no session
+        self._untaken = set[tuple[str, str]]()  # of these what no replica is known to have taken
         sessions = SESSIONS_SOON if world.plan.hasty else SESSIONS
         sessions = 0.0 if world.plan.theme in STRONG_THEMES else sessions
         sessions = 1.0 if world.plan.theme == "sessions" else sessions
@@ -419,6 +432,9 @@ class Client:
         for version in h.told(operation):
             if at not in seen or s.beats(row, version, seen[at]):
                 seen[at] = version
+                self._untaken.discard(at)
+                if operation.writes and operation.outcome == h.STORED and not operation.acknowledged:
+                    self._untaken.add(at)
 
     # --- what to ask -------------------------------------------------------------------------
 
@@ -465,6 +481,7 @@ class Client:
         operation.session = self._seen is not None and (kind != h.SCAN or self._library is not None)
         if self._seen is not None and kind == h.GET and self._library is None:
             operation.floor = self._seen.get((bucket, key), b"")
+            operation.untaken = (bucket, key) in self._untaken
             self.world.counts["read in a session"] += bool(operation.floor)
         if kind == h.SET:
             operation.value = b"%d." % operation.number
@@ -504,7 +521,8 @@ def request_of(operation: h.Operation, request: int) -> Message:
         )
     if operation.kind == h.GET:
         return Get(
-            request, operation.bucket, key, level, timeout_ms, operation.floor, operation.repair,
+            request, operation.bucket, key, level, timeout_ms,
+            operation.floor + UNTAKEN * operation.untaken, operation.repair,
             operation.tell, operation.stale_ms_max,
             operation.degrade_ms if operation.strong and not operation.stale_ms_max else 0,
         )  # fmt: skip

@@ -313,6 +313,11 @@ class Governor:
                     "lost writes", f"{name} shows {got.version.hex('-', 8)}, and {kept} was stored"
                 )
 
+    def ruined(self) -> None:
+        """More stores are lost than can be survived: what was stored may be gone."""
+        for key, kept in self._kept.items():
+            self._kept[key] = [each._replace(version=b"") for each in kept]
+
     # --- in the end ------------------------------------------------------------------------------
 
     def leaving(self, machine: "Machine", answer: Message) -> None:

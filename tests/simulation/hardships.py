@@ -180,8 +180,15 @@ class Hardships:
             old = each.copies[-1 - RECALLED] if len(machines) == 1 else None
             each.replace_disk(old, "", place_of(old) if old else frozenset(), keeps_held=old is not None)
             self._world.clockwork.after(restart_s(fault), each.start)
-        self._world.ruined()
-        self._world.clockwork.after(LAST_S, self._world.ruined)  # what was answered has arrived by then
+        self._ruined()
+        self._world.clockwork.after(LAST_S, self._ruined)  # what was answered has arrived by then
+
+    def _ruined(self) -> None:
+        world = self._world
+        world.log_watch.returned()
+        for machine in world.machines:
+            world.witness.returned(machine.former[-1], machine.disk)
+        world.ruined(range(world.plan.partitions))
 
     def _copy_down(self, machine: "Machine", fault: Fault) -> None:
         """It is restarted, and what its disk holds meanwhile is copied."""

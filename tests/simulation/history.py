@@ -70,6 +70,7 @@ class Operation:
         "tell",
         "timeout_ms",
         "ttl_ms",
+        "untaken",
         "value",
         "version",
         "winner",
@@ -98,6 +99,7 @@ class Operation:
         self.winner = b""  # of a write that lost: what won
         self.session = False  # it is part of its client's session, which had seen `floor`
         self.floor = b""
+        self.untaken = False  # of the floor: no replica is known to have taken it
         self.repair = True
         self.tell = False  # of a read: it asks how stale the answer may be, and may ask for a bound (ms)
         self.stale_ms_max = 0
@@ -173,9 +175,10 @@ class History:
         """A machine has lost what it had not synced."""
         self.crash_s = min(self.crash_s, self._clock())
 
-    def ruined(self) -> None:
-        """What was written may be there or not, and what was shown says nothing any more."""
-        ended = [operation for operation in self.operations if operation.outcome != PENDING]
+    def ruined(self, touches: Callable[[Operation], bool]) -> None:
+        """What was written may be there or not, and what was shown says nothing any more; of those operations
+        that it touches."""
+        ended = [each for each in self.operations if each.outcome != PENDING and touches(each)]
         for operation in ended:
             if operation.writes and operation.outcome in (STORED, SUPERSEDED, LOST, TIMEOUT, FAILED):
                 operation.outcome, operation.final, operation.winner = GONE, 0, b""

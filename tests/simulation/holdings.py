@@ -84,6 +84,11 @@ class Holdings:
         """Whether any replica has ever taken that version."""
         return bool(self._takers.get((row, version)))
 
+    def died(self, row: bytes, version: bytes) -> bool:
+        """Whether all stores that ever took that version are those of machines that have died."""
+        there = [machine.disk for machine in self._world.machines if not machine.ended]
+        return self.taken(row, version) and not any(disk in there for disk in self._takers[row, version])
+
     def taken_s(self, row: bytes, version: bytes) -> float:
         """When a replica first took that version."""
         return self._taken_s.get((row, version), math.inf)
@@ -148,12 +153,15 @@ class Holdings:
         if not machine.impaired:
             limit = max(limit, self.stable.get(partition, 0))
         # One that has just left may be comparing itself yet with those that stay, under the joint seats.
-        lately = (self._world.machines[at] for at in self._world.seating.lately(partition))
-        if s.stamp_of(version) <= limit and not any(
+        lately = [self._world.machines[at] for at in self._world.seating.lately(partition)]
+        known = any(
             each.disk in takers or s.holds(row, each.disk.get(s.DATA + row), version)
             for each in lately
             if self._counted(each, partition)
-        ):
+        )
+        # Who was given it by one that has died since holds it yet, and may not count before others have it.
+        known = known or any(each.ended and each.former and each.former[-1] in takers for each in lately)
+        if s.stamp_of(version) <= limit and not known:
             text = f"takes {s.short(version)}, which nobody has, and {limit:x} is closed"
             self._world.blame("closed", f"n{machine.index + 1}, {row!r}: {text}")
         takers.append(disk)

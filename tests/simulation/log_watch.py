@@ -91,12 +91,12 @@ class LogWatch:
     def votes(self, machine: "Machine") -> bool:
         return any(machine.config.member.number == number for number, _ in self.voting())
 
-    def may_lose(self, machine: "Machine") -> bool:
-        """Whether a majority of the voters is left without this machine's store: of every configuration that
-        may count."""
+    def may_lose(self, *machines: "Machine") -> bool:
+        """Whether a majority of the voters is left without these machines' stores: of every configuration
+        that may count."""
         if self.blind:
             return True
-        left = {voter_of(each) for each in self._world.machines if each is not machine and not each.away}
+        left = {voter_of(each) for each in self._world.machines if not (each in machines or each.away)}
         configurations = [
             set(raft.log.voters_at(index))
             for each in self._world.machines
@@ -120,6 +120,18 @@ class LogWatch:
         """Whether so many of the voters' stores are: then nothing is decided any more."""
         voting = self.voting()
         return bool(voting) and 2 * len(voting - self._lost) <= len(voting)
+
+    @property
+    def majority_speaks(self) -> bool:
+        """Whether most voters may vote. One whose store was killed under `interval` does so once it has
+        recovered, and that may take one that is dead, until that is decided."""
+        speaking = [
+            voter_of(each)
+            for each in self._world.machines
+            if each.node is not None and each.node.membership.group.confirmed
+        ]
+        voting = self.voting()
+        return 2 * len(voting.intersection(speaking)) > len(voting)
 
     def dropped(self, row: bytes) -> bool:
         """Whether a row is of a bucket that was dropped, as far as that is decided."""
@@ -226,10 +238,12 @@ class LogWatch:
         """It is the first that takes this entry for decided."""
         world, name = self._world, f"n{machine.index + 1}"
         if raft.leads:
-            holding = [self._holds(voter, index, entry.term) for voter in raft.voters]
-            if 2 * sum(holding) <= len(holding):
-                text = f"{name} takes {index} for decided, and {sum(holding)} of {len(holding)} hold it"
-                world.blame("decided", text)
+            # Once it was decided another change of voters may have followed at once, in the same step.
+            known = {frozenset(raft.log.voters_at(at)) for at in range(index, raft.log.last + 1)}
+            holding = [[self._holds(voter, index, entry.term) for voter in each] for each in known]
+            if all(2 * sum(each) <= len(each) for each in holding):
+                held = " or ".join(f"{sum(each)} of {len(each)}" for each in holding)
+                world.blame("decided", f"{name} takes {index} for decided, and {held} hold it")
         log.take(entry, raft.term)
         world.counts["log: entry"] += 1
         world.roster.decided(log)

@@ -61,6 +61,8 @@ class Moved:
             counts["moves: to another number of replicas"] += len(after.old) != len(after.new)
         elif after.stage == JOINT:
             counts["moves: joint"] += 1
+        elif after.stage == FILL:
+            counts["moves: turned to others"] += 1
         elif before.stage == JOINT and after.old == before.new:
             counts["moves: ended"] += 1
             self._ended[partition] = self._world.clockwork.now, before
@@ -149,21 +151,18 @@ class Moved:
         if not world.plan.moves:
             return False
         if self.holds(machine, member, partition):
-            left = world.seating.came(partition, member) is None
-            return left and world.witness.holdings.had(world.machines[member], row, version)
+            taker = world.machines[member]
+            # Or it has come again by now, and is given anew all that a quorum has.
+            left = world.seating.came(partition, member) is None or not world.seating.fit(taker, partition)
+            return left and world.witness.holdings.had(taker, row, version)
         world.counts["moves: hint moved"] += 1
         if world.log_watch.dropped(row) or not world.history.sync:
             return True
-        epoch = max(self._epochs(machine))
-        holders = world.seating.at(epoch, partition).both
-        keys = [s.member_key(s.HINT, world.names[each], row) for each in holders]
-        kept = [batch[key] if key in batch else machine.disk.get(key) for key in keys]
-        has = world.witness.holdings.durable  # one that was kept for a holder may have been delivered by now
-        holding = [
-            (hint is not None and s.holds(row, s.hinted_record(hint), version))
-            or has(world.machines[each], row, version)
-            for each, hint in zip(holders, kept, strict=True)
-        ]
+        # By the epoch that it uses, or the one that it is about to: then what is kept is gone through again.
+        holding = max(
+            (self._holding(machine, epoch, row, version, batch) for epoch in self._epochs(machine)),
+            key=lambda each: (all(each), any(each)),
+        )
         if s.only_copy(old) or s.late(old):
             world.counts["moves: only copy moved"] += 1
             if not all(holding):
@@ -173,6 +172,20 @@ class Moved:
             text = f"n{machine.index + 1} drops a hint of {s.short(version)} of {row!r} for {name}"
             world.blame("moved hints", f"{text}, and nobody has it who holds its partition now")
         return True
+
+    def _holding(
+        self, machine: "Machine", epoch: int, row: bytes, version: bytes, batch: Batch
+    ) -> list[bool]:
+        """Of each that holds a row at an epoch whether a machine keeps that version for it, or it has it."""
+        world, has = self._world, self._world.witness.holdings.durable  # one may have been delivered by now
+        holders = world.seating.at(epoch, s.partition_of(row)).both
+        keys = [s.member_key(s.HINT, world.names[each], row) for each in holders]
+        kept = [batch[key] if key in batch else machine.disk.get(key) for key in keys]
+        return [
+            (hint is not None and s.holds(row, s.hinted_record(hint), version))
+            or has(world.machines[each], row, version)
+            for each, hint in zip(holders, kept, strict=True)
+        ]
 
     def noted(self, machine: "Machine", key: bytes, old: bytes | None, batch: Batch) -> None:
         """That a store lacks a partition is noted, or is no more."""

@@ -22,6 +22,7 @@ What may be gone is known to be: a store that counts as whole again names as los
 taken and nobody has, by its stamp; and so does who finds that the only hint of a write is spoilt.
 """
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
 from basestore.storage.engine import Batch
@@ -49,6 +50,7 @@ class Promise(NamedTuple):
     replica: int
     disks: tuple["Disk", "Disk"]  # the replica's, and that of who keeps a hint
     epoch: int
+    life: int  # of who keeps it
 
 
 class Promises:
@@ -69,6 +71,7 @@ class Promises:
             tuple[Disk, bytes], list[tuple[bytes, bytes, int]]
         ] = {}  # by disk and key of a debt
         self._promised: dict[int, int] = {}  # by operation: at which epoch
+        self._over: set[tuple[bytes, bytes]] = set()  # rows, and versions of late hints that had expired
 
     # --- what was promised -------------------------------------------------------------------
 
@@ -79,7 +82,7 @@ class Promises:
         operation.promised.append(replica)
         disks = self._world.machines[replica].disk, keeper.disk
         epoch = self._promised[operation.number] = self._world.seating.last
-        promise = Promise(operation, row, version, replica, disks, epoch)
+        promise = Promise(operation, row, version, replica, disks, epoch, keeper.life)
         if not self._world.machines[replica].impaired:  # or it may have said so before it lost its store
             self._open.append(promise)
         return promise
@@ -154,13 +157,13 @@ class Promises:
         for row, version in self._holdings.taken_by(machine.former, partition):
             if self._world.log_watch.dropped(row):  # what is of no bucket any more is not missed
                 continue
-            if s.stamp_of(version) > upto and not self._anywhere(row, version):
+            if s.stamp_of(version) > upto and not self.anywhere(row, version):
                 text = (
                     f"n{machine.index + 1} is whole again: {s.short(version)} of {row!r} went with its disk"
                 )
                 self._world.blame("losses", f"{text}, and it is known to lack what was up to {upto:x}")
 
-    def _anywhere(self, row: bytes, version: bytes) -> bool:
+    def anywhere(self, row: bytes, version: bytes) -> bool:
         """Whether that version, or a better one, is on any disk, or was there and is due to be purged."""
         if any(self._holdings.kept(m, row, m.disk.get(s.DATA + row), version) for m in self._there):
             return True
@@ -168,10 +171,17 @@ class Promises:
         hints = (machine.disk.get(key) for machine in self._there for key in keys)
         return any(hint is not None and s.holds(row, s.hinted_record(hint), version) for hint in hints)
 
-    def ruined(self) -> None:
-        """Nothing that was promised holds any more; but what is lost must be known to be."""
-        for kept in (self._open, self._facts, self._known, self._given_up, self._stood):
-            kept.clear()
+    def ruined(self, partitions: Collection[int]) -> None:
+        """Nothing that was promised of these holds any more; but what is lost must be known to be."""
+
+        def stands(row: bytes) -> bool:
+            return s.partition_of(row) not in partitions
+
+        self._open = [each for each in self._open if stands(each.row)]
+        self._facts = {row: version for row, version in self._facts.items() if stands(row)}
+        self._known = [each for each in self._known if stands(each[1])]
+        self._given_up = {at: kept for at, kept in self._given_up.items() if stands(s.hinted_row(at[1])[1])}
+        self._stood = {at: kept for at, kept in self._stood.items() if stands(s.hinted_row(at[1])[1])}
 
     def judge(self) -> None:
         """At a copy of the disks."""
@@ -183,20 +193,26 @@ class Promises:
 
     def _stands(self, promise: Promise) -> bool:
         """Whether a promise is still to be watched; it is kept in any case, or that is wrong."""
-        operation, row, version, replica, (disk, keeper), epoch = promise
+        operation, row, version, replica, (disk, keeper), epoch, life = promise
         if not self._seated(replica, row, epoch):
             return False
         version = self._instead(row, version)
         machine = self._world.machines[replica]
         if machine.disk is not disk or s.DATA + row in machine.spoilt:
             return False
-        if (keeper, row) in self._torn:
+        if (keeper, row) in self._torn or (row, version) in self._over:
             return False
         if self._holdings.durable(machine, row, version):
             return False
         if all(each.disk is not keeper or (each.gone and each.away) for each in self._world.machines):
             return False
-        if self._left_with(keeper) and self._anywhere(row, version):
+        if self._left_with(keeper) and self.anywhere(row, version):
+            return False
+        crashed = all(each.life > life for each in self._world.machines if each.disk is keeper)
+        if crashed and not operation.strong and self._holdings.died(row, version):
+            self._world.counts[
+                "spared: who died alone had taken it, and who was to bring it had crashed"
+            ] += 1
             return False
         if not self._coming(replica, row, version):
             text = f"{operation} is not on n{replica + 1}, no hint is kept and nothing is owed"
@@ -235,7 +251,7 @@ class Promises:
                 continue
             row = world.row(operation.bucket, operation.key)
             keeper = world.machines[operation.node].disk
-            if self._left_with(keeper) and self._anywhere(row, operation.version):
+            if self._left_with(keeper) and self.anywhere(row, operation.version):
                 continue
             for replica in operation.promised:
                 if not self._seated(replica, row, self._promised[operation.number]):
@@ -397,16 +413,15 @@ class Promises:
         world, (_, row), record = self._world, s.hinted_row(key), s.hinted_record(old)
         expires_ms = 0 if s.is_tombstone(record) else s.expiry_of(record)
         if machine.instant().wall_ms >= expires_ms > 0:
+            self._over.add((row, record[: s.VERSION]))
             return
         first = s.bucket_of(row) in s.FIRST_WRITE_WINS
         seating, partition = world.seating, s.partition_of(row)
-        if world.moved.hands_on(machine, s.hinted_row(key)[0], row, old, batch):
-            return
-        world.counts["late hint decided"] += 1
         seats, having = seating.now(partition), set[int]()
         for index in seats.both:
             each = world.machines[index]
-            held = each.disk.durable(s.DATA + row)
+            disk = each.disk  # with durability `interval` what is written anew is stored as any other write
+            held = disk.durable(s.DATA + row) if world.history.sync else disk.get(s.DATA + row)
             better = held is not None and (first or s.stamp_of(held) >= s.stamp_of(record))
             better = better or self._holdings.gone(each, row, record[: s.VERSION])
             if (better and seating.fit(each, partition)) or seating.excused(each, partition):
@@ -415,6 +430,8 @@ class Promises:
                 stands_for, late = self._stands_for.setdefault(row, {}), record[: s.VERSION]
                 stands_for[late] = max(stands_for.get(late, b""), held[: s.VERSION])
         needed = len(seats.old) // 2 + 1
-        if len(having & {*seats.old}) < needed:
+        decided = len(having & {*seats.old}) >= needed
+        world.counts["late hint decided"] += decided
+        if not decided and not world.moved.hands_on(machine, s.hinted_row(key)[0], row, old, batch):
             text = f"n{machine.index + 1} drops the late hint of {row!r}, {s.short(record)}"
             world.blame("late hints", f"{text}, and {having} of {needed} hold it or what beats it")

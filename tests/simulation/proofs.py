@@ -6,6 +6,7 @@ copy of the disks each replica that has not lost its store since still holds it.
 that nobody holds would deny it, too.
 """
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from tests.simulation import stored as s
@@ -22,7 +23,7 @@ class Proofs:
     def __init__(self, world: "PlannedWorld", holdings: "Holdings") -> None:
         self._world = world
         self._holdings = holdings
-        self._may_be_gone: list[Operation] = []
+        self._may_be_gone: list[tuple[float, Operation]] = []  # since when
         self._proven: dict[bytes, bytes] = {}  # by row, the best version that is proven to be everywhere
 
     def proven(self, stamp: int, asked_s: float, unheard: bool) -> None:
@@ -30,7 +31,7 @@ class Proofs:
         members that did not answer."""
         if not self._world.history.sync:
             return
-        self._judge_gone()
+        self._judge_gone(asked_s)
         for operation in self._world.history.operations:
             if not operation.writes or operation.outcome != STORED or operation.end >= asked_s:
                 continue
@@ -62,22 +63,33 @@ class Proofs:
             row = self._world.row(bucket, key)
             self._judge_row(row, winner)
 
-    def ruined(self) -> None:
-        """What was proven is gone; so may be what was acknowledged, which nobody has accepted yet."""
-        self._proven.clear()
-        operations = self._world.history.operations
-        # Beside what may be gone already: of that the history does not ask any more.
+    def ruined(self, partitions: Collection[int]) -> None:
+        """What was proven of these is gone; so may be what was acknowledged, which nobody has accepted
+        yet."""
+        self._proven = {row: of for row, of in self._proven.items() if s.partition_of(row) not in partitions}
+        operations = [
+            each
+            for each in self._world.history.operations
+            if s.partition_of(self._world.row(each.bucket, each.key)) in partitions
+        ]
+        # Beside what may be gone already: of that the history does not ask any more. Where members die, what
+        # fewer than a quorum had may go with them, and nobody need accept that.
         self._may_be_gone += [
-            op for op in operations if op.writes and op.outcome == STORED and op.acknowledged
+            (self._world.clockwork.now, op)
+            for op in operations
+            if op.writes and op.outcome == STORED and op.acknowledged
+            if op.strong or not self._world.plan.changes
         ]
 
     def accepted(self) -> None:
         """An operator has accepted that."""
         self._may_be_gone = []
 
-    def _judge_gone(self) -> None:
-        """What went with a disk, after stores came to be, was accepted before anything is proven."""
-        for operation in self._may_be_gone:
+    def _judge_gone(self, asked_s: float) -> None:
+        """What went with a disk by then, after stores came to be, was accepted before anything is proven."""
+        for since_s, operation in self._may_be_gone:
+            if since_s >= asked_s:
+                continue
             row, version = self._world.row(operation.bucket, operation.key), operation.version
             replicas = list(self._holdings.replicas(row))
             born = max((int.from_bytes(each.disk.get(s.BIRTH) or b"") for each in replicas), default=0)

@@ -202,7 +202,8 @@ class Held(NamedTuple):
             if not members or len(set(members)) < len(members) or not able >= set(members):
                 return False
         if now.stage == FILL:
-            return was.stage == STILL and now.old == was.old and now.new != now.old
+            begins = was.stage == STILL or now.new != was.new
+            return begins and now.old == was.old and now.new != now.old
         if now.stage == JOINT:
             return was.stage == FILL and (now.old, now.new) == (was.old, was.new)
         goals = [was.old, was.new] if was.stage == JOINT else [was.old]
@@ -229,6 +230,10 @@ class Held(NamedTuple):
         kept = [each for each, of in self.standing.items() if of == DRAINING and not named]
         if not asked <= moving or len(set(named)) < len(named) or not (asked or kept or self.unplanned):
             return None
+        bound = {at for at in asked if not self._has_left_enough(self.seats[at])}
+        if bound and (named or asked <= bound):
+            return None
+        asked -= bound
         seats = tuple(
             Seats(index, STILL, each.old, each.old) if at in asked and each.stage != STILL else each
             for at, each in enumerate(self.seats)
@@ -237,6 +242,11 @@ class Held(NamedTuple):
         standing = {**self.standing, **dict.fromkeys(kept, MEMBER)}
         unplanned = self.unplanned and bool(named)
         return self._replace(seats=seats, plan=plan, unplanned=unplanned, standing=standing)
+
+    def _has_left_enough(self, seats: Seats) -> bool:
+        """Whether of those that held it enough are left for all that a quorum has had."""
+        dead = {number for number, standing in self.standing.items() if standing == DEAD}
+        return seats.stage == STILL or len({*seats.old} - dead) > (len(seats.old) - 1) // 2
 
     def lacking(self, goals: Mapping[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
         """Those of them that are not reached."""

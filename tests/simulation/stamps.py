@@ -101,7 +101,13 @@ class Stamps:
 
     def judge_answer(self, what: object, row: bytes, stable: int) -> None:
         """A node tells a client how far a partition is stable: some replica must hold that durably."""
-        greatest = self._holdings.note_stable(s.partition_of(row))
+        partition, world = s.partition_of(row), self._world
+        greatest = self._holdings.note_stable(partition)
+        if stable > greatest:  # one that does not know yet that it holds it no more may have said so
+            holders = (each for each in world.machines if world.moved.holds(each, each.index, partition))
+            greatest = max(
+                [greatest, *(s.stable_in(each.disk.durable(s.SUMMARY + row[:2])) for each in holders)]
+            )
         if stable > greatest:
             self._world.blame("told", f"{what} is told {stable:x}, and {greatest:x} is durable anywhere")
 

@@ -13,7 +13,7 @@ judge it.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from basestore.consistency import Level, ReplicaState
@@ -175,13 +175,12 @@ class Witness:
         row = self._row(operation)
         return not all(self.holdings.durable(each, row, version) for each in self.holdings.replicas(row))
 
-    def ruined(self) -> None:
+    def ruined(self, partitions: Collection[int]) -> None:
         """More stores are lost than can be survived."""
-        self.promises.ruined()
-        self.proofs.ruined()
-        for machine in self._world.machines:
-            self.holdings.returned(machine.former[-1], machine.disk)
-            self.stamps.returned(machine.former[-1], machine.disk)
+        self.promises.ruined(partitions)
+        self.proofs.ruined(partitions)
+        for partition in partitions:
+            self.holdings.stable.pop(partition, None)
         self.stamps.doubted()
 
     def copied(self) -> None:

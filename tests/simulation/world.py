@@ -12,6 +12,7 @@ The history is the same wherever it is played: its digest covers every message a
 import hashlib
 import traceback
 from collections import Counter, defaultdict
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -100,6 +101,7 @@ class PlannedWorld:
         self.overload = Overload(self)
         self.machines: list[Machine] = []
         self.roster = Roster(self)
+        self._ruins: list[Callable[[], None]] = []  # who else knows what was stored
         marks_bytes_max = Stream(plan.seed, "marks").pick((1 << 20, 1 << 20, 3000, 200))
         hint_age_s_max = plan.hint_age_s_max or Stream(plan.seed, "hints").pick((10_000, 10_000, 1))
         for index, member in enumerate(members):
@@ -145,11 +147,17 @@ class PlannedWorld:
         wrong = sum(abs(machine.offset_ms) > self.plan.drift_ms_max for machine in members)
         self.clocks_misled |= 2 * wrong >= len(members)
 
-    def ruined(self) -> None:
-        """More stores are lost than can be survived: what was acknowledged may be there, or not."""
-        self.witness.ruined()
-        self.log_watch.returned()
-        self.history.ruined()
+    def ruined(self, partitions: Collection[int]) -> None:
+        """More stores are lost than can be survived: what was acknowledged of these partitions may be there,
+        or not."""
+        self.witness.ruined(partitions)
+
+        def touches(each: h.Operation) -> bool:
+            return each.kind == h.SCAN or s.partition_of(self.row(each.bucket, each.key)) in partitions
+
+        self.history.ruined(touches)
+        for ruined in self._ruins:
+            ruined()
 
     @property
     def called(self) -> dict[int, str]:
@@ -252,6 +260,7 @@ class PlannedWorld:
         for index in range(self.plan.operators):
             Operator(self, len(self.plan.clients) + 1 + index).begin()
         governor = Governor(self, len(self.plan.clients) + 20)
+        self._ruins.append(governor.ruined)
         governor.begin()
         changer: Changer | None = None
         if self.plan.march:
@@ -259,6 +268,7 @@ class PlannedWorld:
         elif self.plan.changes:
             changer = Changer(self, len(self.plan.clients) + 21)
             changer.begin()
+            changer.falls.plan()
         elif self.plan.moves:
             Mover(self, len(self.plan.clients) + 21).begin()
         self.clockwork.after(COPY_S, self._copy_disks)
@@ -273,6 +283,8 @@ class PlannedWorld:
             governor.end()
             self.moved.await_end()
             self.roster.judge()
+            if changer is not None:
+                changer.falls.judge()
             self.witness.promises.kept_in_the_end()
             Examination(self, clients).examine()
         self.refusals.judge()

@@ -57,6 +57,7 @@ def repair_command(
 
     A store that does not lie where it was written may be an old copy, and recovers from the others first. If
     all were moved, or restored together, and nothing newer is left, --as-is takes them as they are (3: none).
+    So it takes one that was started again when all others that could confirm it are lost for good.
 
     Ends with 0 when it is done, and with 4, and who or what stands in the way, when it is not; what was
     begun goes on.

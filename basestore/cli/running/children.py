@@ -39,6 +39,7 @@ class Child:
         self.metrics = config.metrics
         self._tell = tell
         self._last = ""
+        self._said_left = False
         self._begun = b""
         self._process: trio.Process | None = None
 
@@ -73,17 +74,19 @@ class Child:
         async for data in process.stderr:
             *lines, self._begun = (self._begun + data).split(b"\n")
             for line in lines:
-                self._hear(line)
+                self.hear(line)
         if self._begun:
-            self._hear(self._begun)
+            self.hear(self._begun)
             self._begun = b""
         await process.wait()
 
-    def _hear(self, line: bytes) -> None:
+    def hear(self, line: bytes) -> None:
+        """A line that the process has said."""
         text = line.decode(errors="backslashreplace").rstrip()
         # Lines of bars and dashes, as are drawn around a group of exceptions, say nothing.
         if any(map(str.isalnum, text)):
             self._last = text.strip(" |")
+            self._said_left |= f"this node {LEFT}" in text
         self._tell(self.name, text)
 
     async def _stop(self, process: trio.Process) -> None:
@@ -115,8 +118,8 @@ class Child:
 
     @property
     def has_left(self) -> bool:
-        """Whether it did not start, for it has left the cluster."""
-        return self.code == exits.USAGE and LEFT in self._last
+        """Whether it has left the cluster, by its own words: as it ran, or as it did not start."""
+        return self._said_left or (self.code == exits.USAGE and LEFT in self._last)
 
     @property
     def end(self) -> str:

@@ -108,7 +108,7 @@ async def _supervise(children: "Sequence[Child]") -> int:
             ) -> None:
                 await child.run(task_status)
                 alive.discard(child)
-                exits.say(_end_of(child))
+                exits.say(end_of(child))
                 if not alive:
                     exits.say_error(
                         "all nodes that this command started have died. See above why, stop those that "
@@ -127,10 +127,12 @@ async def _supervise(children: "Sequence[Child]") -> int:
     return code
 
 
-def _end_of(child: "Child") -> str:
+def end_of(child: "Child") -> str:
     """How a node has ended, and what to do; what it has refused itself, its own words say."""
     if child.code == exits.USAGE:
         return f"{child.name} did not start: {child.reason}"
+    if child.has_left:
+        return f"{child.name} has ended, and had left the cluster: remove {child.path} and its directory"
     return f"{child.name} died: {child.end}. Bring it back with: {child.command}"
 
 

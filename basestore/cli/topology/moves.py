@@ -17,6 +17,7 @@ from basestore.cli import exits, text
 from basestore.cli.options import Target, command, share
 from basestore.cli.stores import open_store
 from basestore.cli.topology.changes import REPEAT, changing, show
+from basestore.cli.topology.leaving import held_up
 from basestore.cli.topology.topology import topology_command
 from basestore.errors import RequestFailed, Unreachable
 
@@ -77,14 +78,19 @@ def made(
 
 def _waited(target: Target, store: "SyncStore", epoch: int, until_s: float) -> int:
     """Until all is done that the change of this epoch has set going."""
+    said = set[str]()
     while True:
         try:
             told = store.moves()
-            if told.epoch >= epoch and told.done and _none_goes(store):
-                if target.json:
-                    click.echo(json.dumps(told.as_json(), indent=2))
-                target.remark(f"all is done, at epoch {told.epoch}")
-                return exits.DONE
+            if told.epoch >= epoch and told.done:
+                if _none_goes(store):
+                    if target.json:
+                        click.echo(json.dumps(told.as_json(), indent=2))
+                    target.remark(f"all is done, at epoch {told.epoch}")
+                    return exits.DONE
+                for words in set(held_up(store)) - said:
+                    said.add(words)
+                    target.remark(f"{words}; waiting on")
             if time.monotonic() >= until_s:
                 target.remark("It is not done yet, and goes on by itself:")
                 click.echo(_shown(target, told))
@@ -173,6 +179,7 @@ def moves(target: Target, everything: bool, wait: bool) -> int:
             return _waited(target, store, 0, time.monotonic() + wait_s)
     with open_store(target) as store:
         told, view = store.moves(), store.node_status().metadata
+        held = [] if target.json or not told.done else list(held_up(store))
     stranded = view.stranded if view is not None else {}
     if target.json:
         left = {"stranded": {name: of._asdict() for name, of in stranded.items()}}
@@ -181,6 +188,8 @@ def moves(target: Target, everything: bool, wait: bool) -> int:
     click.echo(_shown(target, told, everything=everything))
     for name, of in stranded.items():
         target.remark(text.stranded(name, *of))
+    for words in held:
+        target.remark(words)
     if told.leader is None and not told.done:
         target.remark("No leader is reached: for whom they wait is not known, and nothing goes on meanwhile")
     return exits.DONE

@@ -8,7 +8,10 @@ import pytest
 from basestore.consistency import Level
 from basestore.errors import VersionLost
 from basestore.results.convergence import GONE
+from basestore.topology.changes import RemoveMember, SetReplication
 from tests.worlds.following import converged
+from tests.worlds.moving import asked, finish
+from tests.worlds.moving import number as number_of
 from tests.worlds.world import World
 
 
@@ -63,3 +66,67 @@ def test_a_store_that_is_taken_as_it_is_beside_whole_ones_costs_no_proof() -> No
     world.run(30)
     assert world.node(2).state == "up"
     assert converged(world, receipt=receipt).proven
+
+
+@pytest.mark.parametrize(("count", "replication"), [(2, 1), (2, 2)])
+def test_who_alone_is_left_is_taken_as_it_is_and_does_without_the_other(count: int, replication: int) -> None:
+    world = World(count, replication=replication, partitions=4, logged=True, reconcile=True)
+    for number in range(8):
+        world.put(0, f"k{number}", "v", Level.ALL)
+    world.run(3)
+    world.crash(1)
+    world.run(1)
+    world.restart(0)
+    world.run(10)
+    assert world.node(0).state == "starting"
+    assert "--as-is" in world.node(0).reason
+    assert "does not vote itself" in world.node(0).membership.leader.absence("", world.now(0))
+    world.take_as_is(0)
+    world.run(5)
+    assert world.node(0).state == "up"
+    if replication > 1:
+        asked(world, SetReplication(1))
+    asked(world, RemoveMember(number_of(world, 1)))
+    finish(world)
+    world.put(0, "k0", "w", Level.ALL)
+    assert world.look(0, "k0").value == b"w"
+    world.restart(0)
+    world.run(3)
+    assert world.node(0).state == "up", "nobody is left that it waits for"
+
+
+def test_no_word_is_needed_where_another_is_whole() -> None:
+    world = World(3, reconcile=True)
+    world.put(0, "k", "v")
+    world.run(5)
+    world.stop(0)
+    world.part(0, 1)
+    world.part(0, 2)
+    world.start(0)
+    world.run(3)
+    assert world.node(0).recovery.takeable
+    world.join(0, 1)
+    world.run(0.5)
+    assert not world.node(0).recovery.takeable
+    assert world.state(0).facts["copied"] == ""
+
+
+def test_what_one_lacks_that_was_rolled_back_and_taken_is_not_proven() -> None:
+    world = World(2, replication=1, partitions=4, logged=True, reconcile=True)
+    old, new, *_ = [key for key in map(str, range(50)) if world.replicas(key) == (0,)]
+    world.put(0, old, "v", Level.ALL)
+    world.run(3)
+    copy = world.copy_store(0)
+    receipt = world.put(0, new, "v", Level.ALL)
+    world.run(3)
+    world.crash(1)
+    world.restore(0, copy)  # of the blocks of a disk: nobody is there who knows
+    world.start(0)
+    world.run(10)
+    world.take_as_is(0)
+    world.run(5)
+    asked(world, RemoveMember(number_of(world, 1)))
+    finish(world)
+    world.run(10)
+    assert world.look(0, new).value is None
+    assert not converged(world, key=new, receipt=receipt).proven, "it was acknowledged at ALL"

@@ -9,13 +9,15 @@ import pytest
 
 from basestore.client.session import Session
 from basestore.consistency import Level
-from basestore.errors import ReadTimeout
+from basestore.errors import ReadTimeout, VersionLost
 from basestore.protocol.client import UNTAKEN, Get
 from basestore.repair.rule import Rule
 from basestore.repair.version import Version
 from basestore.results.receipts import ReadResult, read_result
+from basestore.topology.changes import RemoveMember, Standing
 from tests.worlds.following import converged
 from tests.worlds.late_hints import hints, keep_late, rejoin
+from tests.worlds.moving import asked, number, topology
 from tests.worlds.world import World
 
 
@@ -84,6 +86,103 @@ def test_while_a_member_that_may_keep_a_hint_does_not_answer_nobody_can_tell(old
     world.crash(keeper)
     with pytest.raises(ReadTimeout, match=rf"n{keeper + 1}, which may keep a hint of it, does not answer"):
         look()
+
+
+def kept_alone(logged: bool = False) -> tuple[World, int, Version]:
+    """A node keeps the only hints of a write at ANY, for its replicas were down."""
+    world = World(4, replication=2, reconcile=True, logged=logged)
+    world.run(8)
+    keeper = world.outsider("k")
+    for replica in world.replicas("k"):
+        world.crash(replica)
+    world.run(8)
+    version = world.put(keeper, "k", "v", Level.ANY).version
+    assert version is not None
+    return world, keeper, version
+
+
+def test_what_went_with_the_store_of_who_kept_it_is_lost_and_not_just_not_there() -> None:
+    world, keeper, version = kept_alone()
+    world.wipe(keeper)
+    world.start(keeper)
+    for replica in world.replicas("k"):
+        world.start(replica)
+    world.run(60)
+    assert all(node is not None and node.state == "up" for node in world.nodes)
+    for _ in range(2):
+        with pytest.raises(VersionLost):
+            session(world, world.replicas("k")[0], version)()
+        world.restart(keeper)
+        world.run(5)
+
+
+def test_so_it_is_with_a_member_that_is_dead() -> None:
+    world, keeper, version = kept_alone(logged=True)
+    world.crash(keeper)
+    for replica in world.replicas("k"):
+        world.start(replica)
+    world.run(30)
+    alive = [each for each in range(4) if each != keeper]
+    asked(world, RemoveMember(number(world, keeper)), alive[0])
+    world.run(30)
+    for each in alive:
+        world.restart(each)
+    world.run(10)
+    left = topology(world, alive[0]).member(number(world, keeper))
+    assert left is not None
+    assert left.standing is Standing.LEFT
+    for each in alive:
+        with pytest.raises(VersionLost):
+            session(world, each, version)()
+
+
+def test_so_it_is_where_the_store_does_not_know_yet_that_there_was_an_earlier_one() -> None:
+    world, keeper, version = kept_alone()
+    world.wipe(keeper)
+    for replica in world.replicas("k"):
+        world.start(replica)
+    world.run(30)
+    at, *_ = world.replicas("k")
+    others = [each for each in range(4) if each not in (keeper, at)]
+    for each in others:
+        world.part(keeper, each)
+    world.freeze(at)  # what it remembers of the keeper it says once that is durable
+    world.start(keeper)
+    for each in others:
+        world.join(keeper, each)
+        world.hold(each, keeper)
+    seen = Session(bytes(16), {"default": Rule.LAST_WRITE_WINS})
+    seen.show("default", b"k", version.encode() + UNTAKEN)
+    request = seen.begin(Get(0, "default", b"k", Level.ONE, 1000, b"", True, False, 0, 0))
+    call = world.ask(at, lambda number: request._replace(id=number))
+    world.run(0.1)
+    assert world.node(keeper).state == "starting"
+    world.thaw(at)
+    world.run(1.5)
+    with pytest.raises(VersionLost):
+        read_result(call.reply(), Level.ONE)
+
+
+def test_so_it_is_with_an_old_copy_that_is_taken_as_it_is() -> None:
+    world = World(2, replication=1, reconcile=True)
+    world.run(8)
+    (replica,) = world.replicas("k")
+    keeper = 1 - replica
+    world.crash(replica)
+    world.run(8)
+    copy = world.copy_store(keeper)
+    version = world.put(keeper, "k", "v", Level.ANY).version
+    assert version is not None
+    world.restore(keeper, copy, in_place=False)
+    world.start(keeper)
+    world.run(3)
+    world.take_as_is(keeper)
+    world.run(3)
+    world.start(replica)
+    world.run(30)
+    assert [node.state for node in world.running] == ["up", "up"]
+    with pytest.raises(VersionLost):
+        session(world, replica, version)()
 
 
 def deleted() -> tuple[World, list[Version]]:

@@ -10,7 +10,7 @@ from basestore.errors import ReplicaFailure, StorageBusy, Unavailable, WriteTime
 from basestore.handoff.delivery import BESIDE_CLIENTS
 from basestore.protocol.client import Failed
 from basestore.protocol.operator import Replay
-from basestore.protocol.replication import DIRECT, Applied, Apply, Hinted
+from basestore.protocol.replication import DIRECT, Applied, Apply, Hinted, Settled
 from basestore.repair.version import Record
 from basestore.storage.engine import Batch
 from basestore.storage.keyspace import AGE, DEBT, HINT
@@ -686,3 +686,19 @@ def test_an_only_copy_that_was_named_is_waited_for_after_a_pause_of_all() -> Non
     world.lose = lambda _: False
     world.run(5)
     assert [world.values("k")[replica] for replica in replicas] == [b"v"] * 3
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_copy_of_what_may_be_lost_is_kept_for_an_operator(lost: bool) -> None:
+    world = World(3, partitions=1, reconcile=True)
+    world.run(5)
+    row, node = world.row("k"), world.node(0)
+    record, summary = Record.seal(world.digester, row, world.stamp(), b"value"), node.summaries.of[0]
+    stamp = int.from_bytes(record.head[:8])
+    summary.closed = summary.stable = stamp
+    summary.gone = stamp if lost else 0
+    of = node.identity.store_of("n2")
+    node.receive(1, world.links[0, 1], [Hinted(7, row, record.blob, of)], world.now(0))
+    world.settle()
+    answers = [sent.message for sent in world.log if sent.source == 0 and isinstance(sent.message, Settled)]
+    assert answers == [Settled(7, stamp, lost)], "what is nowhere may be there yet"

@@ -75,6 +75,26 @@ def test_what_only_one_that_leaves_has_taken_is_kept_as_the_only_copy_until_one_
     assert {member for member, _ in hints.of_row(world.row("k"))} == {2, 3}
 
 
+@pytest.mark.parametrize("back", [False, True])
+def test_an_only_copy_that_one_that_leaves_has_taken_is_kept_until_that_has_ended(back: bool) -> None:
+    world, (old, new) = moving(APART[0]), APART
+    silence(world, *old)
+    world.set(4, "k", "v", Level.ANY, timeout_s=1.0)
+    world.run(1.2)
+    kept = world.node(4).hints.of_row(world.row("k"))
+    assert [(member, hint.only_copy) for member, hint in kept] == [(0, True), (1, True)]
+    enter(world, "joint", old, new)
+    hear_all(world)
+    world.run(20.0)
+    assert world.stored(0, "k") is not None, "they have it"
+    assert len(world.node(4).hints.of_row(world.row("k"))) == 1
+    world.adopt({0: still(103, *(old if back else new))}, 103)
+    world.run(20.0)
+    assert world.node(4).hints.of_row(world.row("k")) == []
+    for member in old if back else new:
+        assert world.stored(member, "k") is not None
+
+
 def test_at_any_a_hint_for_one_that_stays_will_do_and_not_the_word_of_one_that_leaves() -> None:
     world = moving(APART[0])
     enter(world, "joint", *APART)

@@ -589,3 +589,15 @@ def test_who_was_cut_off_when_it_left_serves_nothing_once_it_hears_so() -> None:
         world.settle()
         with pytest.raises(Unavailable, match=r"has left the cluster.*Ask n1"):
             call.receipt()
+
+
+def test_who_comes_later_and_learns_of_a_former_member_knows_the_store_of_who_has_its_name() -> None:
+    world = loaded(4)
+    world.stop(3)
+    asked(world, RemoveMember(world.member(3).number))
+    finish(world)
+    same = come(world, name="n4")
+    finish(world)
+    last = come(world)
+    finish(world)
+    assert world.node(last).identity.store_of("n4") == world.node(same).identity.store

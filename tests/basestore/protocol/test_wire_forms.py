@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from basestore.protocol import handshake
+from basestore.protocol.anti_entropy import KnownLosses
 from basestore.protocol.client import Delete, Get, Got, Set, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.handshake import CLIENT_HELLO, EarlyHello, Goodbye, Proof, Refused, Renewed, Welcome
 from basestore.protocol.heartbeats import Ping, Pong, StoreClaim
 from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
+from basestore.protocol.operator import Traced
 from basestore.protocol.proof import Answer, Challenged, answer, answer_proof, hello, prove
 from basestore.protocol.registry import DATES, NUMBERS, unspeakable
 from basestore.protocol.replication import Applied, Apply, Held, Read
@@ -40,6 +42,8 @@ GROWN: dict[type[Any], dict[str, Any]] = {  # what a field says that was added l
     Get: {"degrade_ms": 500},
     Ping: {"term": 4, "leader": 3, "purged": 7},
     Written: {"outcome": 3, "keeper": b"s" * 16, "because": "takes 2 requests a second"},
+    Traced: {"hints_upto": 7},
+    KnownLosses: {"hints_upto": 7},
     Got: {"degraded": True, "because": "Unavailable: 1 of 2"},
 }
 

@@ -51,7 +51,8 @@ def test_a_node_is_ready_once_it_counts_for_levels(tmp_path: Path) -> None:
         status, text = ask(port, "/readyz")
         assert (status, text) == (
             503,
-            "starting: no other node has yet confirmed that nothing is missing\n",
+            "starting: no other node has yet confirmed that nothing is missing; start the others, and it "
+            "goes on; if all that could are lost for good, take it as it is: basestore repair --as-is\n",
         )
         assert ask(port, "/livez") == (200, "ok\n")
         assert "basestore_ready 0.0" in ask(port, "/metrics")[1]

@@ -71,9 +71,14 @@ def can_be_held(topology: Topology) -> bool:
 
 
 def present(topology: Topology) -> list[tuple[int, ...]]:
-    """By partition who holds it, or will when its move has ended, if that may end."""
+    """By partition who holds it, or will when its move has ended, if that may end, or must."""
     staying = {each.number for each in topology.staying}
-    return [seats.new if staying >= set(seats.new) else seats.old for seats in topology.seats]
+    return [
+        seats.new
+        if staying >= set(seats.new) or 2 * len({*seats.old} - topology.dead) < len(seats.old)
+        else seats.old
+        for seats in topology.seats
+    ]
 
 
 def goals(topology: Topology) -> list[tuple[int, ...]]:

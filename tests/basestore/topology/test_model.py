@@ -176,7 +176,13 @@ class Model:
             return False
         if not (moving or draining or self.unplanned):
             return False
-        for at in {*partitions} or moving:
+        asked = {*partitions} or moving
+        bound = {
+            at for at in asked if self.seats[at][1] != "still" and not self.has_left_enough(self.seats[at][2])
+        }
+        if bound and (partitions or asked == bound):
+            return False
+        for at in asked - bound:
             _, stage, old, _ = self.seats[at]
             if stage != "still":
                 self.seats[at] = (index, "still", old, old)
@@ -186,6 +192,9 @@ class Model:
             member[2] = "member"
         self.unplanned = self.unplanned and bool(partitions)
         return True
+
+    def has_left_enough(self, old: tuple[int, ...]) -> bool:
+        return 2 * len([each for each in old if self.standing(each) != "dead"]) >= len(old)
 
     def taken(self, place: int, text: str | None, without: int = 0) -> bool:
         return any(m[place] == text and m[2] != "left" for n, m in self.members.items() if n != without)
@@ -211,8 +220,10 @@ class Model:
             _, was, s, t = self.seats[partition]
             steps = {
                 "still": {("fill", s, new)} if new != s else set(),
-                "fill": {("joint", s, t), ("still", s, s)},
-                "joint": {("still", t, t), ("still", s, s)},
+                "fill": {("joint", s, t), ("still", s, s)}
+                | ({("fill", s, new)} - {("fill", s, s), ("fill", s, t)}),
+                "joint": {("still", t, t), ("still", s, s)}
+                | ({("fill", s, new)} - {("fill", s, s), ("fill", s, t)}),
             }
             if (stage, old, new) not in steps[was] or not all(self.can(each) for each in (old, new)):
                 return False

@@ -157,7 +157,51 @@ def who_may_have_missed_a_move_does_not_count() -> None:
 def who_comes_meets_two_of_three() -> None:
     world = moving_world()
     adopt(world, {0: fill(101, OLD, NEW)}, 3)
-    assert world.node(3).certificates.seating.needed(0) == 2
+    assert not world.node(3).certificates.seating.covered(0, {0})
+    assert world.node(3).certificates.seating.covered(0, {0, 1})
+
+
+@shows("who is dead stands for who is left")
+def who_is_said_to_be_dead_and_answers_stands_for_itself_alone() -> None:
+    assert not moving.covers({1}, OLD, {1, 2})
+    assert moving.covers({0}, OLD, {1, 2})
+
+
+@shows("what a leaver has taken is kept no more")
+def the_last_hint_of_what_a_leaver_has_taken_is_kept() -> None:
+    world = moving_world()
+    silence(world, *OLD)
+    world.set(4, "k", "v", Level.ANY, timeout_s=1.0)
+    world.run(1.2)
+    world.adopt({0: joint(102, OLD, (3,))}, 102)
+    hints, row = world.node(4).hints, world.row("k")
+    *others, last = (pile for pile in hints.piles if pile.count)
+    for pile in others:
+        if (kept := hints.kept(pile, row)) is not None:
+            hints.settle(pile, row, kept, "hints_delivered")
+    hint = hints.kept(last, row)
+    assert hint is not None
+    assert not hints.lasts(last, row, hint)
+
+
+@shows("of nobody all are met")
+def where_nobody_is_left_nothing_is_proven_by_having_met_nobody() -> None:
+    assert not moving.covers(set(), OLD, {*OLD})
+
+
+@shows("back to too few")
+def a_move_goes_on_where_those_that_held_it_are_dead() -> None:
+    fit = {number: Report(True, NOBODY) for number in (3, 4)}
+    joint = Seats(7, Stage.JOINT, (1, 2), (3, 4))
+    assert moving.next_seats(joint, (3, 5), fit, (), frozenset({1, 2})) == Seats.still((3, 4))
+
+
+@shows("turned, and what was given is given up")
+def who_is_to_hold_it_by_the_new_plan_too_keeps_its_seat() -> None:
+    filling = Seats(7, Stage.FILL, (1, 2), (3, 4))
+    turned = moving.next_seats(filling, (3, 5), {}, (), NOBODY)
+    assert turned is not None
+    assert 3 in turned.both
 
 
 @shows("fit before that is durable")

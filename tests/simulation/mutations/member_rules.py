@@ -80,8 +80,8 @@ left_out("members: who answers is dead", KEPT | {"members"}, TopologyRequests, "
 left_out("members: who is dead is waited for", ENDS | {"members"}, moving, "awaited",
          "(set(seats.old) - new - dead - handed)", "(set(seats.old) - new - handed)",
          "changes")  # fmt: skip
-left_out("members: as many are to be met though they are dead", ENDS, moving, "needed",
-         "len(set(old) - dead)", "len(old)", "moves")  # fmt: skip
+left_out("members: as many are to be met though they are dead", ENDS, moving, "covers",
+         "bool(left and known >= left)", "False", "moves")  # fmt: skip
 left_out("members: what only the dead had is no loss", KEPT | {"sessions"}, adoption, "_left_of",
          "if count is not None", "if count == -1", "changes")  # fmt: skip
 left_out("members: who joins is waited for by clocks", ENDS | {"clocks"}, Adoption, "adopt",

@@ -16,6 +16,7 @@ from basestore.cluster.seating import Seating
 from basestore.consistency import JointQuorum, Level
 from basestore.coordinator.quorum_read import QuorumRead
 from basestore.coordinator.quorum_write import QuorumWrite
+from basestore.handoff.hints import Hints
 from basestore.handoff.moved_hints import MovedHints
 from basestore.membership.metadata_group import MetadataGroup
 from basestore.moves import conductor
@@ -95,9 +96,18 @@ left_out("moves: those that come are written nothing", HELD | ENDS, Placement, "
 left_out("moves: old certificates", HELD, Certificates, "seat",
          "self._last_exchanges.pop((partition, other), None)", "pass", "crossings")  # fmt: skip
 left_out("moves: one source makes complete", HELD, moving, "complete",
-         "len(met) >= needed(seats.old, dead)", "len(met) >= 1", "crossings")  # fmt: skip
-left_out("moves: one source makes fit", HELD, Seating, "needed",
-         "return needed(self.seats[partition].old, self.dead)", "return 1", "moves")  # fmt: skip
+         "covers(report.met | {member}, seats.old, dead)",
+         "bool((report.met | {member}) & set(seats.old))", "crossings")  # fmt: skip
+left_out("moves: one source makes fit", HELD, Seating, "covered",
+         "covers(met, self.seats[partition].old, self.dead)", "bool(met)", "moves")  # fmt: skip
+left_out("moves: who is dead stands for who is left", HELD, moving, "covers",
+         "known >= left", "len(known) >= len(left)", "moves")  # fmt: skip
+left_out("moves: of nobody all are met", HELD, moving, "covers",
+         "bool(left and known >= left)", "known >= left", "moves")  # fmt: skip
+left_out("moves: back to too few", HELD, moving, "has_left_enough",
+         "len(set(seats.old) - dead) >= needed(seats.old)", "True", "moves")  # fmt: skip
+left_out("moves: turned, and what was given is given up", HELD, moving, "next_seats",
+         "if turned else", "if False else", "moves")  # fmt: skip
 left_out("moves: so many are needed, less one", HELD, moving, "needed",
          "len(old) - _quorum(old) + 1", "len(old) - _quorum(old)", "crossings")  # fmt: skip
 left_out("moves: one complete", HELD, moving, "_lacking",
@@ -105,8 +115,8 @@ left_out("moves: one complete", HELD, moving, "_lacking",
 left_out("moves: one complete less than a quorum", HELD, moving, "_lacking",
          "if len(ready) >= _quorum(new)", "if len(ready) >= _quorum(new) - 1", "crossings")  # fmt: skip
 left_out("moves: stayers are complete", HELD, moving, "complete",
-         "met = (report.met | {member}) & set(seats.old)",
-         "met = set(seats.old) if member in seats.old else (report.met | {member}) & set(seats.old)",
+         "covers(report.met | {member}, seats.old, dead)",
+         "(member in seats.old or covers(report.met | {member}, seats.old, dead))",
          "crossings")  # fmt: skip
 left_out("moves: a leaver is not asked", HELD, moving, "awaited",
          "return _lacking(ready, new) | (set(seats.old) - new - dead - handed)",
@@ -160,6 +170,8 @@ left_out("moves: an only copy is dropped", HINTS, MovedHints, "_move",
          "copy = True", "moves")  # fmt: skip
 left_out("moves: any hint for who left is a copy", HINTS, MovedHints, "_move",
          " and self._in_use(partition, hint.stores)", "", "moves")  # fmt: skip
+left_out("moves: what a leaver has taken is kept no more", HINTS | HELD, Hints, "lasts",
+         "taken = not hint.only_copy or", "taken = True or", "moves")  # fmt: skip
 left_out("moves: a leaver is a taker", HINTS, QuorumWrite, "_keep",
          "if member in lasting and member not in parted", "if member not in parted", "moves")  # fmt: skip
 left_out("moves: a leaver has been told of as a taker", HINTS, Admission, "taken_by",

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from basestore.cli.running.children import Child
 from basestore.cli.running.serving import raise_expected
+from basestore.cli.running.up import end_of
 from basestore.errors import StorageError
+from basestore.server.local_cluster import plan_cluster
 from tests.worlds.patience import eventually
 from tests.worlds.ports import free_ports
 from tests.worlds.shell import Cluster, alive, cluster, invoke, running
@@ -268,3 +271,9 @@ def test_of_the_errors_in_a_group_only_expected_ones_are_unwrapped() -> None:
     assert caught.value is expected
     with pytest.raises(ExceptionGroup):
         raise_expected(ExceptionGroup("", [expected, KeyError("a bug")]))
+
+
+def test_of_a_node_that_has_left_nobody_is_told_to_bring_it_back(tmp_path: Path) -> None:
+    child = Child(tmp_path / "n1.toml", plan_cluster(tmp_path, 1, 7400, None)[0], lambda name, line: None)
+    child.hear(b"2026-11-30T06:31:14.310Z WARNING n1: this node has left the cluster: it serves nothing")
+    assert end_of(child) == f"n1 has ended, and had left the cluster: remove {child.path} and its directory"

@@ -5,16 +5,20 @@ Covers `cli/topology/moves.py`, `cli/topology/nodes.py` and `results/moves.py`.
 
 import json
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import click
 import pytest
 
+from basestore.cli.topology.leaving import held_up
 from basestore.cli.topology.moves import plan_in_words
 from basestore.protocol.codec import Message
 from basestore.protocol.membership import MoveState, MovesTold
-from basestore.repair.seats import Stage, packed
+from basestore.repair.seats import Seats, Stage, packed
+from basestore.results.hints import HintPile, NodeHints
 from basestore.results.moves import Plan, PlannedMove
+from basestore.results.topology import ClusterMember, PartitionSeats
 from basestore.topology.changes import (
     Change,
     DrainMember,
@@ -213,6 +217,67 @@ def test_it_is_not_done_while_somebody_is_about_to_leave(node: FakeNode, answers
     late = ask(node, "node", "drain", "n3", "--wait", "--timeout", "100ms")
     assert late.return_value == 4
     assert answers.topology.members[2].standing is Standing.DRAINING
+
+
+class Leaver:
+    """In place of a store: of a cluster in which n3 is drained and holds nothing any more."""
+
+    def __init__(self, hints: NodeHints, *holding: str) -> None:
+        self.asked, self._hints = list[str | None](), hints
+        members = [ClusterMember(3, "n3", "127.0.0.1:7402", "", 1, "draining")]
+        self._topology = SimpleNamespace(members=members, partitions=[PartitionSeats(holding)])
+
+    def topology(self, *, mode: str) -> Any:
+        return self._topology
+
+    def hints(self, *, node: str) -> list[NodeHints]:
+        self.asked.append(node)
+        return [self._hints]
+
+
+def pile(peer: str, *, only: int = 0, late: int = 0) -> HintPile:
+    return HintPile(peer, True, only + late, 9, only, late, None, {})
+
+
+@pytest.mark.parametrize(
+    ("hints", "words"),
+    [
+        (NodeHints("n3", 7, ()), []),
+        (
+            NodeHints("n3", 7, (pile("n1", late=2), pile("n2", only=1))),
+            ["leaves once 2 late hints of its are decided: basestore hints replay --late --node n3"],
+        ),
+        (
+            NodeHints("n3", 7, (pile("n1", only=2), pile("n2", only=1), pile("n4"))),
+            ["leaves once 3 writes that it alone keeps, for n1 and n2, are delivered: see basestore hints"],
+        ),
+        (
+            NodeHints("n3", None, (), "connection refused"),
+            [
+                "does not answer (connection refused): it leaves once it has said that it keeps no write "
+                "that nobody else has; if it is lost for good: basestore node remove n3 --dead"
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_member_that_is_to_leave_waits_for_is_said(hints: NodeHints, words: list[str]) -> None:
+    assert list(held_up(cast("Any", Leaver(hints, "n1")))) == [
+        f"n3 holds nothing any more, and {each}" for each in words
+    ]
+    holding = Leaver(hints, "n1", "n3")
+    assert list(held_up(cast("Any", holding))) == []
+    assert holding.asked == [], "moves say what these wait for"
+
+
+def test_it_is_said_by_moves_and_by_who_waits_for_their_end(node: FakeNode, answers: Answers) -> None:
+    seats = tuple(Seats.still((1, 2)) for _ in answers.topology.seats)
+    answers.topology = replace(answers.topology, seats=seats)
+    assert ask(node, "topology", "moves").stderr == ""
+    late = ask(node, "node", "drain", "n3", "--wait", "--timeout", "1ms")
+    told = ask(node, "topology", "moves")
+    for said in (late.stderr, told.stderr):
+        assert "n3 holds nothing any more, and does not answer" in said
+    assert late.stderr.count("waiting on") == 1
 
 
 def test_an_answer_that_makes_no_sense_says_so(node: FakeNode, answers: Answers) -> None:

@@ -1,0 +1,157 @@
+"""More are dead than a partition can spare, while it moves: what somebody has who lives, and counts, is not
+dropped, and what is there is there at every quorum. Covers `repair/moving.py` and `Recovery._fill`."""
+
+from collections.abc import Callable
+
+import pytest
+
+from basestore.consistency import Level
+from basestore.repair.seats import Seats, Stage
+from basestore.rows import row_partition
+from basestore.topology.changes import DrainMember, RemoveMember
+from tests.worlds.changing import leaders
+from tests.worlds.moving import asked, finish, number, topology
+from tests.worlds.world import TICK_S, World
+
+KEYS = [f"key {each}" for each in range(200)]
+
+
+def loaded(count: int, replication: int, partitions: int) -> World:
+    world = World(count, replication=replication, partitions=partitions, logged=True, reconcile=True)
+    for key in KEYS:
+        world.put(0, key, "old", Level.ALL)
+    world.run(3)
+    return world
+
+
+def voters(world: World) -> set[int]:
+    raft = world.node(0).membership.group.raft
+    assert raft is not None
+    return {voter.number for voter in raft.voters}
+
+
+def indices(world: World) -> dict[int, int]:
+    """Nodes, by the numbers of their members."""
+    return {number(world, at): at for at in range(len(world.nodes))}
+
+
+def of_partition(world: World, partition: int) -> list[str]:
+    return [key for key in KEYS if row_partition(world.row(key)) == partition]
+
+
+def first(world: World, at: int, fits: Callable[[int, Seats], bool]) -> int:
+    """The first partition of this kind, by what this node knows, as soon as there is one."""
+    for _ in range(1200):
+        for partition, seats in enumerate(topology(world, at).seats):
+            if fits(partition, seats):
+                return partition
+        world.run(TICK_S)
+    raise AssertionError(topology(world, at).seats)
+
+
+def is_fit(world: World, at: int, partition: int) -> bool:
+    return partition not in world.node(at).replica.summaries.unfit
+
+
+def test_who_took_the_place_of_one_that_was_away_keeps_what_it_has_when_the_others_die() -> None:
+    world = loaded(7, 3, 16)
+    voting, index = voters(world), indices(world)
+    partition = first(world, 0, lambda at, of: len(voting & {*of.old}) < 3 and bool(of_partition(world, at)))
+    a, b, away = topology(world).seats[partition].old
+    asker = min(each for each in range(7) if each not in {index[a], index[b], index[away]})
+    world.crash(index[away])
+    held = of_partition(world, partition)
+    for key in held:
+        assert world.put(index[a], key, "new", Level.QUORUM).acknowledged == 2
+    asked(world, DrainMember(away), asker)
+    world.run(15)
+    assert topology(world, asker).seats[partition].stage is Stage.JOINT, "it waits for who is away"
+    for each in (a, b):
+        world.crash(index[each])
+    world.run(3)
+    for each in (a, b):
+        asked(world, RemoveMember(each), asker)
+    world.run(5)
+    world.start(index[away])
+    finish(world, asker)
+    assert {world.look(asker, key).value for key in held} == {b"new"}
+
+
+@pytest.mark.parametrize(("stage", "target"), [(Stage.FILL, 0), (Stage.FILL, 1), (Stage.JOINT, 9)])
+def test_what_a_living_member_was_given_is_not_dropped_when_all_others_die(stage: Stage, target: int) -> None:
+    world = loaded(9, 2, 32)
+    voting, index = voters(world), indices(world)
+    going = {*topology(world).seats[target].old}
+    rest = sorted(index.keys() - going)
+    slow = rest[0] if target == 0 else rest[1]
+    asker = index[rest[0]] if stage is Stage.JOINT or target else index[rest[1]]
+    if stage is Stage.FILL:
+        world.crash(index[slow])  # so that it fills for long
+    for each in going:
+        asked(world, DrainMember(each), asker)
+
+    def goes_down(of: Seats) -> int | None:
+        if stage is Stage.FILL:
+            return slow if slow in of.new else None
+        able = (n for n in of.new if index[n] != asker and len({n, *going} & voting) <= 2)
+        return next(able, None)
+
+    def fits(at: int, of: Seats) -> bool:
+        if of.stage is not stage or {*of.old} != going or {*of.new} & going or goes_down(of) is None:
+            return False
+        return all(is_fit(world, index[n], at) for n in of.new if n != goes_down(of))
+
+    partition = first(world, asker, fits)
+    seats = topology(world, asker).seats[partition]
+    down = goes_down(seats)
+    assert down is not None
+    (other,) = {*seats.new} - {down}
+    for each in {*going, down}:
+        if world.nodes[index[each]] is not None:
+            world.crash(index[each])
+    held = of_partition(world, partition)
+    assert held
+    assert all(world.stored(index[other], key) for key in held), "it has it all"
+    for each in (*sorted(going), down):
+        asked(world, RemoveMember(each), asker)
+    finish(world, asker)
+    assert {world.look(asker, key).value for key in held} == {b"old"}
+
+
+def test_those_that_were_given_nothing_meet_who_was_given_all_before_they_count() -> None:
+    world = loaded(9, 3, 32)
+    voting, index = voters(world), indices(world)
+    leader = next(at for at in range(9) if world.node(at).name == leaders(world)[0])
+    own = number(world, leader)
+    target = first(world, 0, lambda _, of: len({*of.old} & voting) <= 2 and own not in of.old)
+    going = topology(world).seats[target].old
+    for each in index.keys() - {*going, own}:  # who is to come is linked with nobody that holds it
+        for holder in going:
+            world.part(index[each], index[holder])
+    for each in going:
+        asked(world, DrainMember(each), leader)
+    world.run(10)
+
+    def fits(at: int, of: Seats) -> bool:
+        aside = {*of.old} == {*going} and own not in of.new and not {*of.new} & {*going}
+        return of.stage is Stage.FILL and aside and bool(of_partition(world, at))
+
+    partition = first(world, leader, fits)
+    d, e, f = (index[n] for n in topology(world, leader).seats[partition].new)
+    for each in (e, f):
+        world.part(d, each)
+    for holder in going:
+        world.join(d, index[holder])
+    assert first(world, leader, lambda at, _: at == partition and is_fit(world, d, at)) == partition
+    assert not is_fit(world, e, partition)
+    for holder in going:
+        world.crash(index[holder])
+    world.run(2)
+    for holder in going:
+        asked(world, RemoveMember(holder), leader)
+    world.run(20)
+    assert not any(is_fit(world, each, partition) for each in (e, f)), "they wait for the third"
+    for each in (e, f):
+        world.join(d, each)
+    finish(world, leader)
+    assert {world.look(e, key).value for key in of_partition(world, partition)} == {b"old"}
