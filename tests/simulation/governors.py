@@ -182,7 +182,8 @@ class Governor:
     def read(self, machine: "Machine", mode: int) -> None:
         """What is the cluster?"""
         watch, began_s, life = self.world.log_watch, self.world.clockwork.now, machine.life
-        known, had, pauses = watch.last, watch.seen[machine.index].epoch, machine.pauses
+        known, pauses = watch.last, machine.pauses
+        had = -1 if machine.node is None else self._epoch_at(machine)
 
         def heard(answer: Message | None) -> None:
             if not isinstance(answer, TopologyTold):
