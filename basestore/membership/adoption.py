@@ -46,7 +46,7 @@ class Adoption:
         self._recovery, self._peers, self._admission = recovery, peers, admission
         self._seats: tuple[Seats, ...] = ()  # as they were adopted last, in members' numbers
         self._foreseen: tuple[Seats, ...] = ()  # as they will be, as far as that is noted
-        self._standing: dict[int, Standing] = {}  # likewise, by number
+        self._dead = frozenset[int]()  # likewise, by number
         self._members: tuple[MemberEntry, ...] = ()  # as they were adopted last
         members = [MemberRow(each.number, each.name, each.address) for each in cluster.members]
         self._welcome = self._told = Renewed(members, rows_of_buckets(buckets.rows()))
@@ -66,7 +66,7 @@ class Adoption:
         self._maintenance.dropped, self._maintenance.given_up = self._dropped, self._given_up
         group.adopt, group.foresee = self.adopt, self.foresee
         if group.topology is not None:
-            self._foreseen, self._standing = group.topology.seats, _standings(group.topology)
+            self._foreseen, self._dead = group.topology.seats, group.topology.dead
             self.adopt(Coming(group.topology, skipped=False), now)
 
     def adopt(self, coming: Coming, now: Instant) -> None:
@@ -112,18 +112,14 @@ class Adoption:
     def foresee(self, coming: Coming, now: Instant) -> None:
         """It is about to be, behind those that were foreseen before: in the batch in which that is stored."""
         had, self._foreseen = self._foreseen, coming.topology.seats
-        if self._gave_up(coming):
+        if coming.topology.dead - self._dead:  # of entries that are skipped those tell who did not
             self._recovery.note_dead(now)
-        self._standing = _standings(coming.topology)
+        self._dead = coming.topology.dead
         if changed := self._changed(had, coming.topology):
             me = self._peers.number_of[self._peers.me]
             given_up = {each for each in changed if each < len(had) and me not in had[each].both}
             left, unsure = _left_of(had, coming, changed), self._unsure(had, coming, changed)
             self._recovery.foresee(changed, now, given_up, left, unsure=unsure)
-
-    def _gave_up(self, coming: Coming) -> bool:
-        """Whether somebody is given up for dead by it. Of entries that are skipped those tell who did not."""
-        return any(self._standing.get(number) is not Standing.DEAD for number in coming.topology.dead)
 
     def _unsure(self, had: Sequence[Seats], coming: Coming, changed: Iterable[int]) -> set[int]:
         """In which of these partitions this node, which had a seat when it knew them last, may have had none
@@ -146,10 +142,6 @@ class Adoption:
             for partition, seats in enumerate(topology.seats)
             if partition >= len(had) or had[partition].since != seats.since
         }
-
-
-def _standings(topology: Topology) -> dict[int, Standing]:
-    return {each.number: each.standing for each in topology.members}
 
 
 def _left_of(had: Sequence[Seats], coming: Coming, changed: Iterable[int]) -> dict[int, int]:

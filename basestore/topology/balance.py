@@ -70,10 +70,10 @@ def zones_short(topology: Topology) -> str:
     return f"{there}{alone} for {replicas} replicas: {shared}"
 
 
-def _present(seats: Seats, staying: Collection[int], dead: Collection[int]) -> tuple[int, ...]:
+def _present(seats: Seats, staying: Collection[int], dead: frozenset[int]) -> tuple[int, ...]:
     """The members that hold a partition; of one that is being moved those that will, if all of them stay, or
     too few of those that do are left."""
-    few = not has_left_enough(seats, frozenset(dead))
+    few = not has_left_enough(seats, dead)
     return seats.new if few or all(number in staying for number in seats.new) else seats.old
 
 

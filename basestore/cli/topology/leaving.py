@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from basestore.cli import text
+from basestore.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from basestore.results.hints import NodeHints
@@ -22,7 +23,10 @@ def held_up(store: "SyncStore") -> Iterator[str]:
     holding = {name for seats in topology.partitions for name in (*seats.replicas, *seats.to)}
     for member in topology.members:
         if member.standing == DRAINING and member.name not in holding:
-            (hints,) = store.hints(node=member.name)
+            try:
+                (hints,) = store.hints(node=member.name)
+            except InvalidRequest:  # it has left since
+                continue
             if why := _why(hints):
                 yield f"{member.name} holds nothing any more, and {why}"
 

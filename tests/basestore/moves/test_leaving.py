@@ -19,9 +19,9 @@ def standing(world: World, at: int, of: int) -> Standing:
     return member.standing
 
 
-def about_to_leave() -> tuple[World, int, int, int, str]:
-    """A leader, a member that was drained and knows that it holds nothing, one that is down, and a key that
-    this one alone holds."""
+def drained() -> tuple[World, int, int, int, str]:
+    """A leader, a member that is drained from now on, one that is down, and a key that this one alone
+    holds."""
     world = World(5, replication=1, partitions=8, logged=True)
     (name,) = leaders(world)
     leader = next(at for at in range(5) if world.node(at).name == name)
@@ -30,6 +30,12 @@ def about_to_leave() -> tuple[World, int, int, int, str]:
     world.crash(down)
     world.run(3.0)
     asked(world, DrainMember(number(world, goes)), leader)
+    return world, leader, goes, down, key
+
+
+def about_to_leave() -> tuple[World, int, int, int, str]:
+    """The same, once the member that is drained knows that it holds nothing."""
+    world, leader, goes, down, key = drained()
     for _ in range(400):
         if world.node(goes).membership.leaving():
             break
@@ -63,14 +69,7 @@ def test_nor_does_it_defer_any() -> None:
 
 
 def test_what_it_has_taken_before_it_knew_keeps_it() -> None:
-    world = World(5, replication=1, partitions=8, logged=True)
-    (name,) = leaders(world)
-    leader = next(at for at in range(5) if world.node(at).name == name)
-    goes, down = [at for at in range(5) if at != leader][-2:]
-    key = next(key for key in map(str, range(100)) if world.replicas(key) == (down,))
-    world.crash(down)
-    world.run(3.0)
-    asked(world, DrainMember(number(world, goes)), leader)
+    world, leader, goes, down, key = drained()
     call = world.set(goes, key, "v", Level.ANY, timeout_s=1.0)
     world.run(10.0)
     assert call.receipt()

@@ -13,6 +13,7 @@ import pytest
 
 from basestore.cli.topology.leaving import held_up
 from basestore.cli.topology.moves import plan_in_words
+from basestore.errors import InvalidRequest
 from basestore.protocol.codec import Message
 from basestore.protocol.membership import MoveState, MovesTold
 from basestore.repair.seats import Seats, Stage, packed
@@ -267,6 +268,15 @@ def test_what_a_member_that_is_to_leave_waits_for_is_said(hints: NodeHints, word
     holding = Leaver(hints, "n1", "n3")
     assert list(held_up(cast("Any", holding))) == []
     assert holding.asked == [], "moves say what these wait for"
+
+
+def test_of_one_that_has_left_just_then_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*, node: str) -> list[NodeHints]:
+        raise InvalidRequest(f"no member is called {node}")
+
+    leaver = Leaver(NodeHints("n3", 7, ()), "n1")
+    monkeypatch.setattr(leaver, "hints", nobody)
+    assert list(held_up(cast("Any", leaver))) == []
 
 
 def test_it_is_said_by_moves_and_by_who_waits_for_their_end(node: FakeNode, answers: Answers) -> None:
