@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ClockSkew,
         ConfigurationError,
         ConnectionLost,
+        Contended,
         InvalidRequest,
         OutcomeUnknown,
         Overloaded,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from basestore.repair.version import Identity, Version
     from basestore.results.cluster_view import Obstacle
     from basestore.results.convergence import Convergence, PartitionProof
-    from basestore.results.explanation import Explanation, HintView, Mend, ReplicaView
+    from basestore.results.explanation import AcceptorView, Explanation, HintView, Mend, ReplicaView
     from basestore.results.hints import HintPile, NodeHints
     from basestore.results.loss import AcceptedLoss
     from basestore.results.nodes import NodeState, Upgrade
@@ -62,13 +63,13 @@ _HOMES = {
     "basestore.consistency": ("Level", "Outcome", "ReplicaState"),
     "basestore.embedded": ("EmbeddedCluster", "EmbeddedNode", "open_cluster", "open_node"),
     "basestore.errors": (
-        "BasestoreError", "ClockSkew", "ConfigurationError", "ConnectionLost", "InvalidRequest",
+        "BasestoreError", "ClockSkew", "ConfigurationError", "ConnectionLost", "Contended", "InvalidRequest",
         "OutcomeUnknown", "Overloaded", "ReadTimeout", "ReplicaFailure", "RequestFailed", "SessionFull",
         "StorageError", "TooStale", "Unavailable", "Unreachable", "VersionLost", "WriteTimeout",
     ),
     "basestore.results.cluster_view": ("Obstacle",),
     "basestore.results.convergence": ("Convergence", "PartitionProof"),
-    "basestore.results.explanation": ("Explanation", "HintView", "Mend", "ReplicaView"),
+    "basestore.results.explanation": ("AcceptorView", "Explanation", "HintView", "Mend", "ReplicaView"),
     "basestore.results.hints": ("HintPile", "NodeHints"),
     "basestore.results.loss": ("AcceptedLoss",),
     "basestore.results.nodes": ("NodeState", "Upgrade"),
@@ -80,14 +81,14 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "AcceptedLoss", "BasestoreError", "ClockSkew", "ClusterConfig", "ConfigurationError", "ConnectionLost",
-    "Convergence", "Durability", "EmbeddedCluster", "EmbeddedNode", "Explanation", "HintPile",
-    "HintView", "Identity", "InvalidRequest", "Item", "Level", "Many", "Member", "Mend", "NodeConfig",
-    "NodeHints", "NodeState", "Obstacle", "Outcome", "OutcomeUnknown", "Overloaded", "PartitionProof",
-    "ReadResult", "ReadTimeout", "Receipt", "Repair", "ReplicaFailure", "ReplicaState", "ReplicaView",
-    "RequestFailed", "Rule", "SessionFull", "StorageError", "Store", "StoreSession", "TooStale",
-    "Unavailable", "Unreachable", "Upgrade", "Version", "VersionLost", "WriteTimeout", "connect",
-    "open_cluster", "open_node",
+    "AcceptedLoss", "AcceptorView", "BasestoreError", "ClockSkew", "ClusterConfig", "ConfigurationError",
+    "ConnectionLost", "Contended", "Convergence", "Durability", "EmbeddedCluster", "EmbeddedNode",
+    "Explanation", "HintPile", "HintView", "Identity", "InvalidRequest", "Item", "Level", "Many", "Member",
+    "Mend", "NodeConfig", "NodeHints", "NodeState", "Obstacle", "Outcome", "OutcomeUnknown", "Overloaded",
+    "PartitionProof", "ReadResult", "ReadTimeout", "Receipt", "Repair", "ReplicaFailure", "ReplicaState",
+    "ReplicaView", "RequestFailed", "Rule", "SessionFull", "StorageError", "Store", "StoreSession",
+    "TooStale", "Unavailable", "Unreachable", "Upgrade", "Version", "VersionLost", "WriteTimeout",
+    "connect", "open_cluster", "open_node",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:

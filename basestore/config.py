@@ -26,6 +26,7 @@ _STORING: Mapping[str, tuple[str, Syncs]] = {
     "sync": ("rocks", "always"), "interval": ("rocks", "interval"), "memory": ("memory", "never"),
 }  # fmt: skip
 BUILT_IN = {"default": Rule.LAST_WRITE_WINS, "once": Rule.FIRST_WRITE_WINS}
+BUILT_IN_LATER = {"cas": Rule.REGISTER}  # made by the leader once all members can serve it, for good
 PARTITIONS_DEFAULT = 64
 PARTITIONS_MAX = 4096
 MEMBERS_MAX = 1000
@@ -45,6 +46,7 @@ REQUESTS_MAX_MAX = 8192
 REQUESTS_PER_S_MAX = 1_000_000
 READ_REPAIR_DEFAULT = 0.1
 CLUSTER_ID_BYTES = 16
+NOWHERE = Path("/nowhere")  # the directory of a node that is simulated: it keeps no files
 HOST_BYTES_MAX = 253  # of a name, as names are looked up (RFC 1035, 2.3.4)
 LABEL_BYTES_MAX = 63
 

@@ -8,7 +8,6 @@ import json
 import math
 import tomllib
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -52,100 +51,15 @@ from basestore.protocol.limits import (
 )
 from basestore.repair.rule import Rule
 from basestore.repair.version import KEY_BYTES
+from basestore.toml_tables import Mistakes, Table
 
-MISTAKES_SHOWN = 10
-_RULES = {rule.value: rule for rule in Rule}
+_RULES = tuple(dict.fromkeys(rule.word for rule in Rule))
 WHEN_BUSY = "when-busy"
 _DEFER = ("never", WHEN_BUSY)
 _NO_FILE = (
     "`basestore up` makes one for each node, DIR/n1.toml and so on (DIR: basestore-data, unless --dir says "
     "otherwise): name one of those, or copy them to where their nodes are to run and correct the addresses"
 )
-
-
-class _Mistakes:
-    """What is wrong in one file. It is read to its end, so that who corrects it is told of all at once."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._found: list[str] = []
-
-    def add(self, text: str) -> None:
-        self._found.append(text)
-
-    def end(self) -> None:
-        """ConfigurationError if there were any so far; what follows may build on there being none."""
-        shown = self._found[:MISTAKES_SHOWN]
-        if len(self._found) > MISTAKES_SHOWN:
-            shown.append(f"and {len(self._found) - MISTAKES_SHOWN} more mistakes")
-        if shown:
-            raise ConfigurationError(f"{self._source}: " + "\n    ".join(shown))
-
-
-class _Table:
-    """A TOML table that is read once: values are checked, what nobody asked for is a mistake. In the place of
-    a value that is wrong or lacking something of its kind is read."""
-
-    def __init__(self, mistakes: _Mistakes, name: str, values: Any) -> None:
-        self._where = f"[{name}]"
-        self.mistakes = mistakes
-        self._known = isinstance(values, dict)  # else that is the one mistake
-        self._values = dict(values) if self._known else {}
-        if not self._known:
-            mistakes.add(f"{self._where} is missing or not a table")
-
-    def wrong(self, text: str) -> None:
-        if self._known:
-            self.mistakes.add(f"{self._where} {text}")
-
-    def take(self, key: str, kind: type[Any], default: Any = None) -> Any:
-        value = self._values.pop(key, default)
-        if type(value) is kind:
-            return value
-        text = f"lacks {key!r}" if value is None else f"{key} = {value!r} must be of type {kind.__name__}"
-        self.wrong(text)
-        return kind() if default is None else default
-
-    def number(self, key: str, default: int, low: int, high: float) -> int:
-        if type(self._values.get(key)) is not int:
-            return int(self.take(key, int, default))
-        value = int(self._values.pop(key))
-        if not low <= value <= high:
-            bounds = f"lie between {low} and {high}" if high < math.inf else f"be {low} or more"
-            self.wrong(f"{key} = {value} must {bounds}")
-        return value
-
-    def share(self, key: str, default: float) -> float:
-        value = self._values.pop(key, default)
-        if type(value) not in (int, float):
-            self.wrong(f"{key} = {value!r} must be a number")
-            return default
-        if not 0 <= value <= 1:
-            self.wrong(f"{key} = {value} must lie between 0 and 1")
-        return float(value)
-
-    def secret(self, key: str, length: int) -> bytes:
-        given = type(self._values.get(key)) is str
-        text: str = self.take(key, str)
-        try:
-            value = bytes.fromhex(text)
-        except ValueError:
-            value = b""
-        if given and len(value) != length:
-            self.wrong(f"{key} must be {length * 2} hexadecimal digits")
-        return value
-
-    def choice(self, key: str, choices: Collection[str], default: str | None = None) -> str:
-        given = type(self._values.get(key)) is str
-        text: str = self.take(key, str, default)
-        if given and text not in choices:
-            *first, last = choices
-            self.wrong(f"{key} = {text!r}; use {', '.join(first)} or {last}")
-        return text
-
-    def end(self) -> None:
-        if self._values:
-            self.wrong(f"has unknown settings: {', '.join(sorted(self._values))}; remove or correct them")
 
 
 def load(path: Path | str, *, numbered: bool = True) -> NodeConfig:
@@ -167,13 +81,13 @@ def parse(text: str, source: str, base: Path, *, numbered: bool = True) -> NodeC
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{source}: not valid TOML: {error}") from error
-    mistakes = _Mistakes(source)
-    top = _Table(mistakes, "top level", document)
-    table = _Table(mistakes, "cluster", top.take("cluster", dict, {}))
+    mistakes = Mistakes(source)
+    top = Table(mistakes, "top level", document)
+    table = Table(mistakes, "cluster", top.take("cluster", dict, {}))
     members = _members(top.take("members", list, []), mistakes)
     rules, options = _buckets(top.take("buckets", dict, {}), mistakes)
     cluster = _cluster(table, members, rules)
-    config = _node(_Table(mistakes, "node", top.take("node", dict, {})), cluster, options, base)
+    config = _node(Table(mistakes, "node", top.take("node", dict, {})), cluster, options, base)
     top.end()
     mistakes.end()
     given = _given_numbers(members)
@@ -184,7 +98,7 @@ def parse(text: str, source: str, base: Path, *, numbered: bool = True) -> NodeC
     return replace(config, cluster=replace(cluster, members=tuple(given)))
 
 
-def _node(table: _Table, cluster: ClusterConfig, options: dict[str, BucketOptions], base: Path) -> NodeConfig:
+def _node(table: Table, cluster: ClusterConfig, options: dict[str, BucketOptions], base: Path) -> NodeConfig:
     name = table.take("name", str)
     config = NodeConfig(
         cluster,
@@ -207,11 +121,11 @@ def _node(table: _Table, cluster: ClusterConfig, options: dict[str, BucketOption
     return config
 
 
-def _members(rows: list[Any], mistakes: _Mistakes) -> list[Member]:
+def _members(rows: list[Any], mistakes: Mistakes) -> list[Member]:
     """As they are in the file, some without a number."""
     members = []
     for values in rows:
-        row = _Table(mistakes, "members", values)
+        row = Table(mistakes, "members", values)
         number = row.number("number", UNNUMBERED, 0, NUMBER_MAX)
         members.append(
             Member(number, row.take("name", str), row.take("address", str), row.take("zone", str, ""))
@@ -220,7 +134,7 @@ def _members(rows: list[Any], mistakes: _Mistakes) -> list[Member]:
     return members
 
 
-def _ask_for_numbers(members: list[Member], given: list[Member], mistakes: _Mistakes) -> None:
+def _ask_for_numbers(members: list[Member], given: list[Member], mistakes: Mistakes) -> None:
     """Of a node that runs they are only proposed: files that list the members in another order would come to
     other numbers."""
     lines = "".join(
@@ -249,14 +163,14 @@ def _given_numbers(members: list[Member]) -> list[Member]:
     ]
 
 
-def _buckets(tables: dict[str, Any], mistakes: _Mistakes) -> tuple[dict[str, Rule], dict[str, BucketOptions]]:
+def _buckets(tables: dict[str, Any], mistakes: Mistakes) -> tuple[dict[str, Rule], dict[str, BucketOptions]]:
     """The rules of all buckets, those that are built in included; and how this node serves those that have
     options."""
     rules, options = dict(BUILT_IN), {}
     for name, values in tables.items():
-        row = _Table(mistakes, f"buckets.{name}", values)
+        row = Table(mistakes, f"buckets.{name}", values)
         built_in = BUILT_IN.get(name)
-        rule = _RULES.get(row.choice("rule", _RULES, None if built_in is None else built_in.value))
+        rule = _rule(row, None if built_in is None else built_in.word)
         defer = row.choice("defer", _DEFER, "never") == WHEN_BUSY
         chosen = BucketOptions(
             row.number("degrade_s", 0, 0, STALE_MS_MAX // 1000), defer,
@@ -268,17 +182,29 @@ def _buckets(tables: dict[str, Any], mistakes: _Mistakes) -> tuple[dict[str, Rul
             row.wrong("key_requests_per_s is above requests_per_s, and would never be reached; lower it")
         if chosen != BucketOptions():
             options[name] = chosen
-        if defer and rule is not None and rule.immutable:
+        if defer and rule is not None and not rule.plain:
             row.wrong(f"defer is for buckets where the last write wins; take it out of {name!r}")
         if not 0 < len(name.encode()) <= BUCKET_BYTES_MAX:
             row.wrong(f"bucket names have 1 to {BUCKET_BYTES_MAX} bytes")
         # To declare a built-in bucket as it is does no harm; with another rule its replicas would disagree.
         if rule is not None and rules.setdefault(name, rule) is not rule:
-            row.wrong(f"bucket {name!r} is built in with rule {rules[name].value}")
+            row.wrong(f"bucket {name!r} is built in with rule {rules[name]}")
     return rules, options
 
 
-def _cluster(table: _Table, members: list[Member], rules: dict[str, Rule]) -> ClusterConfig:
+def _rule(row: Table, default: str | None) -> Rule | None:
+    """Of a bucket; None if it is wrong."""
+    word, agreed = row.choice("rule", _RULES, default), row.take("agreed", bool, False)
+    if word not in _RULES:
+        return None
+    try:
+        return Rule.of(word, agreed=agreed)
+    except ValueError:
+        row.wrong(f"agreed is for rule = 'first-write-wins'; take it out, or the rule {word!r}")
+        return None
+
+
+def _cluster(table: Table, members: list[Member], rules: dict[str, Rule]) -> ClusterConfig:
     config = ClusterConfig(
         table.secret("id", CLUSTER_ID_BYTES),
         table.secret("key", KEY_BYTES),
@@ -297,7 +223,7 @@ def _is_name(name: str) -> bool:
     return bool(name) and name.isprintable() and " " not in name
 
 
-def _check(config: NodeConfig, mistakes: _Mistakes) -> None:
+def _check(config: NodeConfig, mistakes: Mistakes) -> None:
     """Whether values that are right, each for itself, go together."""
     cluster, members = config.cluster, config.cluster.members
     names = [member.name for member in members]
@@ -327,7 +253,7 @@ def _check(config: NodeConfig, mistakes: _Mistakes) -> None:
     _check_addresses(config, mistakes)
 
 
-def _check_addresses(config: NodeConfig, mistakes: _Mistakes) -> None:
+def _check_addresses(config: NodeConfig, mistakes: Mistakes) -> None:
     members = config.cluster.members
     addresses = [(f"[[members]] {each.name}", each.address, parse_member_address) for each in members]
     if len({member.address for member in members}) < len(members):
@@ -372,7 +298,8 @@ def dump(config: NodeConfig, base: Path | None = None) -> str:
     for name, rule in cluster.buckets.items():
         options = config.bucket_options.get(name, BucketOptions())
         if name not in BUILT_IN or options != BucketOptions():
-            lines += ["", f"[buckets.{quote(name)}]", f"rule = {quote(rule.value)}"]
+            lines += ["", f"[buckets.{quote(name)}]", f"rule = {quote(rule.word)}"]
+            lines += ["agreed = true"] if rule.agreed else []
             lines += [f"degrade_s = {options.degrade_s}"] if options.degrade_s else []
             lines += [f"defer = {quote(WHEN_BUSY)}"] if options.defer else []
             for limit in ("requests_per_s", "key_requests_per_s"):

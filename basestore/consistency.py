@@ -23,6 +23,7 @@ Pure counting. Refuses to know who sends, waits or gives up: that is the coordin
 
 import enum
 from collections.abc import Collection, Iterable
+from collections.abc import Set as AbstractSet
 from functools import cache
 from typing import ClassVar, Final
 
@@ -34,15 +35,17 @@ class Level(enum.IntEnum):
     ONE = 1
     QUORUM = 2
     ALL = 3
+    SERIAL = 4  # of registers: more than half have agreed, on what and in which order
 
     def required(self, replicas: int) -> int:
-        """ANY and ONE: 1; QUORUM: more than half; ALL: every one."""
-        if self is _QUORUM:
+        """ANY and ONE: 1; QUORUM and SERIAL: more than half; ALL: every one."""
+        if self is _QUORUM or self is _SERIAL:
             return replicas // 2 + 1
         return replicas if self is _ALL else 1
 
 
-_QUORUM, _ALL = Level.QUORUM, Level.ALL
+_QUORUM, _ALL, _SERIAL = Level.QUORUM, Level.ALL, Level.SERIAL
+COUNTED: Final = (Level.ANY, Level.ONE, Level.QUORUM, Level.ALL)  # that writes and reads reach by counting
 
 
 class ReplicaState(enum.IntEnum):
@@ -178,7 +181,7 @@ class Tally:
 def met_by(confirmed: int, replicas: int) -> tuple[Level, ...]:
     """The levels that are met just when so many of the replicas have confirmed, asked for or not."""
     # == and not >=: a level is met once, by the answer that completes it.
-    return tuple(level for level in Level if level.required(replicas) == confirmed)
+    return tuple(level for level in COUNTED if level.required(replicas) == confirmed)
 
 
 MOVING: Final = " (who holds the key is just being changed, so that two quorums are required)"
@@ -280,11 +283,25 @@ class JointQuorum(Quorum):
 
     def met_with(self, members: Collection[int], member: int) -> tuple[Level, ...]:
         before, after = set(members), {member, *members}
-        at = [(level, JointQuorum(self._old, self._new, level)) for level in Level]
+        at = [(level, JointQuorum(self._old, self._new, level)) for level in COUNTED]
         return tuple(level for level, quorum in at if quorum.met(after) and not quorum.met(before))
 
     def tally(self) -> Tally:
         return JointTally(self)
+
+
+class LeftQuorum(JointQuorum):
+    """A quorum, of each of two sets if they differ, where some members are `away` for good: as many as are
+    left, if that are fewer. A set of which nobody is left asks for nobody; if both are, it is never met."""
+
+    __slots__ = ()
+
+    def __init__(self, old: tuple[int, ...], new: tuple[int, ...], away: AbstractSet[int]) -> None:
+        super().__init__(old, new, Level.SERIAL)
+        left = [(half - away, required) for half, required in self._halves if half - away]
+        nobody = (frozenset[int](), 1)
+        self._halves = tuple((half, min(required, len(half))) for half, required in left) or (nobody,)
+        self.required = max(required for _, required in self._halves)
 
 
 class JointTally(Tally):

@@ -29,8 +29,8 @@ from basestore.config_file import load
 from basestore.errors import InvalidRequest, LeftCluster, StorageError
 from basestore.protocol.envelopes import unsealed
 from basestore.protocol.handshake import Meant, Names, Renewed, rows_of_buckets, rules_of
+from basestore.results.answers import late, lost
 from basestore.results.moves import added
-from basestore.results.unanswered import late, lost
 from basestore.server.clock import instant
 from basestore.server.local_cluster import (
     HOST,

@@ -16,6 +16,7 @@
         |   |-- TooStale        the answer may be staler than was asked for, and a quorum does not answer
         |   |-- NoLeader        nobody leads the metadata group; data are served all the same
         |   |-- VersionLost     what a session has seen is on no replica any more
+        |   |-- Contended       others were at the register for as long as the request could last
         |   `-- ClockSkew       this node's clock is too far from the others'
         `-- indefinite
             |-- WriteTimeout    may have happened; repeated as itself, it happens once
@@ -301,6 +302,13 @@ class OutcomeUnknown(RequestFailed):
         return cls(text, Version.parse(details[0]) if details else None, identity)
 
 
+class Contended(RequestFailed):
+    """A register could not be asked, or written, in time, for others were at it, or too few of its replicas
+    answered. Nothing was proposed to any of them, so nothing was done: ask again."""
+
+    code = 14
+
+
 class NoLeader(RequestFailed):
     """No majority of the metadata group's voters is reached, or it is not complete yet: so what the cluster
     is can neither be changed nor read by a leader's word. Nothing was changed. Data are served all the
@@ -327,7 +335,7 @@ _BY_CODE: dict[int, type[RequestFailed]] = {
     kind.code: kind
     for kind in (
         Unavailable, Overloaded, ClockSkew, WriteTimeout, ReadTimeout, ReplicaFailure, ConnectionLost,
-        TooStale, OutcomeUnknown, VersionLost, NoLeader, ChangeUnknown,
+        TooStale, OutcomeUnknown, VersionLost, NoLeader, ChangeUnknown, Contended,
     )
 }  # fmt: skip
 

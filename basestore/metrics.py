@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, Self
 
 OPERATIONS: Final = ("set", "delete", "get", "scan")
-LEVELS: Final = ("any", "one", "quorum", "all")  # by their numbers in `consistency.Level`
+LEVELS: Final = ("any", "one", "quorum", "all", "serial")  # by their numbers in `consistency.Level`
 SENSELESS_LEVEL: Final = "invalid"
 
 # The upper ends of the buckets that times are counted in; one more holds what is longer.
@@ -66,6 +66,11 @@ COUNTERS: Final[Mapping[str, str]] = {
     "reads_degraded_quorum": "Reads at quorum that one replica answered, for a quorum did not.",
     "reads_degraded_all": "Reads at all that one replica answered, for not all did.",
     "speculative_retries": "Reads and scans that asked a further replica, for an answer took unusually long.",
+    "register_ballots": "Ballots that this node has prepared at the replicas of a register.",
+    "register_skips": "Writes of registers in one round: their ballot was promised with the last one.",
+    "register_conflicts": "Ballots that this node has refused, for it knew of a later one.",
+    "register_forwards": "Requests of registers sent on to the member that writes their row.",
+    "register_helps": "Writes of registers that another had begun, finished by this node.",
     "disk_stalls": "How often no sync of the disk had ended for so long that this node stepped back.",
 }
 
@@ -82,6 +87,7 @@ FAILURES: Final[Mapping[int, str]] = {
     9: "too_stale",
     10: "outcome_unknown",
     11: "version_lost",
+    14: "contended",
 }
 OUTCOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "set": (*WRITE_OUTCOMES, *FAILURES.values()),

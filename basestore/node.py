@@ -41,7 +41,7 @@ from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement
 from basestore.config import NodeConfig
 from basestore.coordinator.context import Context
-from basestore.coordinator.coordinator import REQUESTS, receive
+from basestore.coordinator.coordinator import REQUESTS
 from basestore.coordinator.stamper import Stamper
 from basestore.groups.turn import GROUPED, Turn
 from basestore.handoff.debts import DebtCheck, Debts
@@ -66,15 +66,16 @@ from basestore.observe.node_requests import NodeRequests
 from basestore.observe.report import Report
 from basestore.observe.rest import Rest
 from basestore.observe.trace import answer_trace
+from basestore.peering.acknowledgements import Acknowledgements
 from basestore.peering.heartbeats import Heartbeats
 from basestore.peering.introductions import Introductions
 from basestore.protocol.anti_entropy import KnownLosses
 from basestore.protocol.codec import Message
-from basestore.protocol.groups import AppliedGroups, HeldGroup
 from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Ping, Pong
 from basestore.protocol.operator import Inspect, Trace
-from basestore.protocol.replication import Applied, Keep
+from basestore.protocol.replication import Keep
+from basestore.registers.registers import Registers
 from basestore.repair.clock import HybridClock
 from basestore.repair.version import Digester
 from basestore.replica.admission import Admission
@@ -120,7 +121,6 @@ class Node:
             Stamper(self.clock, self.peers.clock, origin, cluster.partitions), self.group_commit,
             buckets, cluster.timeout_ms_max, config.read_repair,
         )  # fmt: skip
-        self.turn = Turn(self.context)
         self.identity = StoreIdentity(self.group_commit, config, fresh, now, log.joining)
         level, seed = self.feature_level, fresh.generation
         self.membership = Membership(config, log, self.identity, level, self.peers, seed, now)
@@ -133,6 +133,11 @@ class Node:
             self.replica, self.group_commit, self.identity, self.peers, self.operations,
             self.certificates.in_use, placement,
         )  # fmt: skip
+        finishing, admission, me = self.certificates.finishing, self.admission, self.me
+        accepts = partial(self.membership.acceptor_of, me)
+        self.registers = Registers(self.context, self.replica, accepts, finishing, admission, seed)
+        self.turn = Turn(self.context, self.registers.receive)
+        admission.handlers.update(self.registers.acceptors.handlers)  # what it has held back goes on there
         self._sync_watch = SyncWatch(self.group_commit, self.metrics, config.syncs)
         self._ceiling = ClockCeiling(self.group_commit, self.clock, self.peers.clock, self.identity)
         self._begin_talk(fresh, now, labels)
@@ -164,6 +169,7 @@ class Node:
             config, dict(labels), identity, peers, self.replica, commit, self.operations, self.exchanges,
             self.certificates, self.recovery, hints, self.debts, self.metrics, self.losses, context.stamper,
             self.disk_space, self.feature_level, self.clipping, intake, now, now, membership,
+            self.registers.acceptors,
         )  # fmt: skip
         context.load.door, context.load.retry_ms = intake.door, lambda: intake.windows.retry_ms
         self.rest = Rest(self.operations, self.group_commit, self.scheduler, delivery, late, intake)
@@ -223,7 +229,7 @@ class Node:
             if kind in GROUPED:
                 self.turn.add(outbox, message)
             elif kind in REQUESTS:
-                receive(self.context, outbox, message, now)
+                self.registers.receive(outbox, message, now)
             elif kind in self._own_requests:
                 self._own_requests[kind](outbox, message, now)
             else:
@@ -292,6 +298,7 @@ class Node:
             self.recovery.tick(now)
             self.identity.tick(now)
             self.feature_level.tick()
+            self.registers.tick(now)
             self._ceiling.tick(now)
         self.membership.tick(now)
         self.moves.tick(now)
@@ -310,6 +317,7 @@ class Node:
             self.context.stamper.resume(now)
         while True:
             self._talk_to_self(now)
+            self.registers.tell()
             if not self.group_commit.stalled:
                 self.summaries.summary_log.checkpoint(self.certificates.passed)
                 if self.group_commit.rows and not self.operations.count:  # what is due soon may go with it
@@ -375,26 +383,17 @@ class Node:
         """What each message of a peer sets going."""
         return {
             **self.admission.handlers,
-            Applied: self._applied,
-            AppliedGroups: self._applied,
-            HeldGroup: lambda member, outbox, message, now: self.operations.held_group(member, message, now),
-            Trace: partial(answer_trace, self._inspector),
+            **Acknowledgements(self.operations, self.identity, self.peers).handlers,
+            Trace: partial(answer_trace, self._inspector, self.registers.acceptors),
             Inspect: partial(answer_inspect, self._inspector, self.scheduler, self.healing),
             Keep: lambda member, outbox, message, now: self.hints.keep(outbox, message),
             KnownLosses: lambda member, outbox, message, now: self.losses.hear(outbox, message),
             **self.exchanges.handlers,
             **self.membership.handlers,
             **self.moves.handlers,
+            **self.registers.handlers,
             Ping: self._heartbeats.hear,
             Pong: lambda member, outbox, message, now: self.peers.clock.hear(member, message, now),
             Goodbye: lambda member, outbox, message, now: self.peers.goodbye(member, now),
             **self.introductions.handlers,
         }
-
-    def _applied(self, member: int, outbox: Outbox, message: Applied | AppliedGroups, now: Instant) -> None:
-        if member != self.me:
-            self.identity.hear_sequence(self.peers.all[member].name, message.generation, message.sequence)
-        if isinstance(message, Applied):
-            self.operations.applied(member, message.ids, now)
-        else:
-            self.operations.applied_groups(member, message, now)

@@ -17,6 +17,7 @@ from benchmarks.levels import levels_command
 from benchmarks.moves import moves_command
 from benchmarks.overload import overload_command
 from benchmarks.repair import repair_command
+from benchmarks.serial import serial_command
 from benchmarks.speculation import speculation_command
 from benchmarks.topology import topology_command
 
@@ -43,6 +44,7 @@ group.add_command(beside_command)
 group.add_command(overload_command)
 group.add_command(topology_command)
 group.add_command(moves_command)
+group.add_command(serial_command)
 
 if __name__ == "__main__":
     group(prog_name="python -m benchmarks")

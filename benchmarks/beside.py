@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import TypeVar, cast, get_args
 
 import click
 
@@ -60,6 +60,7 @@ class BesideRow:
 
 # --- the measurement -----------------------------------------------------------------------------
 
+_Asked = TypeVar("_Asked")
 Say = Callable[[str], None]
 Samples = dict[tuple[str, Cell], list[Sample]]
 
@@ -94,7 +95,7 @@ def _interleaved(plan: Plan, systems: Sequence[System], say: Say) -> Samples:
     for number in range(plan.rounds):
         say(f"round {number + 1} of {plan.rounds}")
         for cell in CELLS:
-            for system in _turned(systems, number):
+            for system in turned(systems, number):
                 if cell not in system.asked:
                     continue
                 for other in systems:
@@ -106,10 +107,10 @@ def _interleaved(plan: Plan, systems: Sequence[System], say: Say) -> Samples:
     return samples
 
 
-def _turned(systems: Sequence[System], by: int) -> list[System]:
+def turned(asked: Sequence[_Asked], by: int) -> list[_Asked]:
     """The same, beginning with another one."""
-    by %= len(systems)
-    return [*systems[by:], *systems[:by]]
+    by %= len(asked)
+    return [*asked[by:], *asked[:by]]
 
 
 def make_row(plan: Plan, durability: str, system: System, cell: Cell, samples: Samples) -> BesideRow:

@@ -160,7 +160,7 @@ def _listed(
     return split
 
 
-def _counts(_context: click.Context, _parameter: click.Parameter, text: str) -> list[int]:
+def counts(_context: click.Context, _parameter: click.Parameter, text: str) -> list[int]:
     words = [word.strip() for word in text.split(",")]
     for word in words:
         if not (word.isascii() and word.isdigit() and 1 <= int(word) <= CLIENTS_MAX):
@@ -204,7 +204,7 @@ class _Progress:
     "--clients",
     default=",".join(map(str, CLIENTS)),
     show_default=True,
-    callback=_counts,
+    callback=counts,
     help="Numbers of concurrent callers.",
 )
 @click.option(

@@ -111,7 +111,7 @@ def version_in(text: str) -> str:
 @contextmanager
 def start_redis(parent: Path | None, redis: str, durable: bool) -> Iterator[Neighbour]:
     """A primary with two replicas that follow it; CannotMeasure."""
-    with _neighbour(parent) as redises:
+    with neighbour(parent) as redises:
         ports = free_ports(NODES)
         for place, port in enumerate(ports):
             of = ["--replicaof", f"{HOST} {ports[0]}"] if place else []
@@ -138,7 +138,7 @@ def redis_command(redis: str, port: int, durable: bool) -> list[str]:
 @contextmanager
 def start_dynomite(parent: Path | None, dynomite: str, redis: str, durable: bool) -> Iterator[Neighbour]:
     """Three nodes, each with its Redis, that reach each other; CannotMeasure."""
-    with _neighbour(parent) as nodes:
+    with neighbour(parent) as nodes:
         ports = free_ports(4 * NODES)
         stores, clients, peers, statistics = (ports[at::4] for at in range(4))
         for place in range(NODES):
@@ -190,7 +190,7 @@ def _reach_all(clients: Sequence[int], stores: Sequence[int]) -> bool:
 
 
 @contextmanager
-def _neighbour(parent: Path | None) -> Iterator[Neighbour]:
+def neighbour(parent: Path | None) -> Iterator[Neighbour]:
     with ExitStack() as stack:
         neighbour = Neighbour(Path(tempfile.mkdtemp(prefix="basestore-neighbour-", dir=parent)))
         stack.callback(neighbour.end)

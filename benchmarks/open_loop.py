@@ -175,7 +175,8 @@ class Lane:
         self._unsent = b""
         self._heard = bytearray()
         self.start = self.begin = self.end = 0.0
-        self.socket = _greeted(endpoint, tenant.source)
+        self.socket, _ = greeted(endpoint, tenant.source)
+        self.socket.setblocking(False)
 
     # --- sending ---------------------------------------------------------------------------------
 
@@ -299,8 +300,8 @@ class Lane:
         return self.begin <= self._intended[(each - ID_FIRST) // WRITES] < self.end
 
 
-def _greeted(endpoint: str, source: str) -> socket.socket:
-    """A connection whose handshake is done."""
+def greeted(endpoint: str, source: str) -> tuple[socket.socket, FrameReader]:
+    """A connection whose handshake is done, and what reads on behind that; LoadLost."""
     try:
         made = socket.create_connection(parse_address(endpoint), CONNECT_S_MAX, (source, 0))
         made.sendall(pack([CLIENT_HELLO]))
@@ -311,8 +312,7 @@ def _greeted(endpoint: str, source: str) -> socket.socket:
     except OSError as error:
         raise LoadLost(f"{endpoint} does not answer {source}: {error}") from error
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    made.setblocking(False)
-    return made
+    return made, frames
 
 
 def drive(

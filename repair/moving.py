@@ -12,6 +12,10 @@ both hold the same. Each write that was acknowledged before is on a quorum of th
 as many of them as that needs, itself among them, holds it: it is *complete*. A quorum of the new ones that
 are complete is as good as a write that all of these had acknowledged.
 
+A member that has come to another store has forgotten what its acceptor had accepted: it is
+*barred*, and whoever has met it has not got that from it. It counts again once it is complete itself, by
+what those that are not barred have: where too few of the old ones are left, by those that come, too.
+
 What is not reported is not so: nobody is taken to be fit, or complete, because nothing else is known. Only
 members that an operator has said to be dead are not asked; what only they held is lost, and that is noted.
 Pure.
@@ -26,7 +30,7 @@ from basestore.repair.seats import Seats, Stage
 
 class Report(NamedTuple):
     """What a member says of itself under the entry that last changed the seats. `fit`: it holds all that it
-    must; `met`: those of the old members with whom it has proven to hold the same."""
+    must; `met`: those of the members with whom it has proven to hold the same."""
 
     fit: bool
     met: AbstractSet[int]
@@ -42,12 +46,15 @@ def needed(old: Collection[int]) -> int:
     return len(old) - _quorum(old) + 1
 
 
-def covers(met: Collection[int], old: Collection[int], dead: AbstractSet[int]) -> bool:
+def covers(
+    met: Collection[int], old: Collection[int], dead: AbstractSet[int], new: Collection[int] = ()
+) -> bool:  # fmt: skip
     """Whether these hold every write that a quorum of the old members acknowledged: as many as are `needed`,
-    whichever they are; or, where too many are dead, all that are left, if anybody is. One that is said to be
-    dead, and answers, counts for what it holds, and stands for none of those that are left."""
-    known, left = set(met) & set(old), set(old) - dead
-    return len(known) >= needed(old) or bool(left and known >= left)
+    whichever they are; or, where too many are dead, all that are left of the old ones, and of the `new`, if
+    anybody is. One that is said to be dead, and answers, counts for what it holds, and stands for none of
+    those that are left."""
+    known, left = set(met), {*old, *new} - dead
+    return len(known & set(old)) >= needed(old) or bool(left and known >= left)
 
 
 def has_left_enough(seats: Seats, dead: AbstractSet[int]) -> bool:
@@ -69,15 +76,24 @@ def left_of(was: Seats, now: Seats, dead: AbstractSet[int]) -> int | None:
     return left if ends and left < len(was.old) else None
 
 
-def complete(member: int, report: Report, seats: Seats, dead: AbstractSet[int]) -> bool:
-    """Whether it holds all that was acknowledged under earlier entries; where none of the old members is
-    left, all that there is, as who is fit does then."""
-    return report.fit and (not set(seats.old) - dead or covers(report.met | {member}, seats.old, dead))
+def complete(
+    member: int, report: Report, seats: Seats, dead: AbstractSet[int],
+    barred: AbstractSet[int] = frozenset(),
+) -> bool:  # fmt: skip
+    """Whether it holds all that was acknowledged, or accepted, under earlier entries; where too few of the
+    old members are left for that, all that there is, and where none is left that is what who is fit holds.
+    `barred`: members that may have forgotten what they had accepted: to have met them proves nothing of that,
+    and where too few others are left it may be with one that comes, so all of these must be met as well."""
+    known, away = (report.met | {member}) - barred, dead | barred
+    new = seats.new if barred else ()
+    nobody = not {*seats.old, *new} - away
+    return report.fit and (nobody or covers(known, seats.old, away, new))
 
 
 def awaited(
-    seats: Seats, reports: Mapping[int, Report], linked: Collection[int], dead: AbstractSet[int]
-) -> set[int]:
+    seats: Seats, reports: Mapping[int, Report], linked: Collection[int], dead: AbstractSet[int],
+    barred: AbstractSet[int] = frozenset(),
+) -> set[int]:  # fmt: skip
     """The members that a change waits for; nobody: it may go on. `linked`: who is there. While it fills, all
     that come are waited for, since as many copies are given up, and of the others those that are there, so
     that the next stage is short for all of them. Then all that leave, and as many of the new ones as a quorum
@@ -87,7 +103,7 @@ def awaited(
         ready = {each for each in new if each in reports and reports[each].fit}
         return _lacking(ready, new) | ((new - ready) & ({*linked} | (new - set(seats.old))))
     if seats.stage is Stage.JOINT:
-        ready = {e for e in new if e in reports and complete(e, reports[e], seats, dead)}
+        ready = {e for e in new if e in reports and complete(e, reports[e], seats, dead, barred)}
         handed = ready.union(*(reports[each].met for each in ready))
         return _lacking(ready, new) | (set(seats.old) - new - dead - handed)
     return set()
@@ -100,7 +116,7 @@ def _lacking(ready: AbstractSet[int], new: AbstractSet[int]) -> set[int]:
 
 def next_seats(
     seats: Seats, goal: tuple[int, ...], reports: Mapping[int, Report], linked: Collection[int],
-    dead: AbstractSet[int],
+    dead: AbstractSet[int], barred: AbstractSet[int] = frozenset(),
 ) -> Seats | None:  # fmt: skip
     """The seats that a partition may be given now, on the way to `goal`; None: it is to wait, or is there.
     `since` is 0: the entry comes to stand somewhere yet. A move to others than the goal is turned to it, to
@@ -114,7 +130,7 @@ def next_seats(
         if has_left_enough(seats, dead) or not _may_go_on(seats, dead) or comes & dead:
             turned = set(goal) != set(seats.old)
             return Seats(0, Stage.FILL, seats.old, goal) if turned else Seats.still(seats.old)
-    if awaited(seats, reports, linked, dead):
+    if awaited(seats, reports, linked, dead, barred):
         return None
     if seats.stage is Stage.FILL:
         return Seats(0, Stage.JOINT, seats.old, seats.new)

@@ -11,12 +11,12 @@ So replicas that have seen the same records hold the same record, in whatever or
 often they came (a join semilattice; Shapiro et al., "Conflict-free replicated data types", 2011).
 
 What else a rule implies for the requests of a bucket is an attribute of its members. Nobody else asks
-which rule it is: a new rule is a member here, and a case in its tests. Rules travel, and stand in
-configurations, as their values. It refuses to know where records are kept.
+which rule it is: a new rule is a member here, and a case in its tests. Rules travel as their values; users
+name them by their `word`, and whether they are `agreed`. It refuses to know where records are kept.
 """
 
 import enum
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from basestore.repair.version import HEAD_BYTES, VERSION_BYTES, Record, Version
 
@@ -26,9 +26,11 @@ class _Implied(NamedTuple):
     immutable: bool = False
     reads_first: bool = False
     final_when_stable: bool = False
+    serial: bool = False
 
 
 _PLAIN = _Implied()
+_AGREED: Final = "-agreed"  # at the end of a value
 
 
 class Rule(enum.Enum):
@@ -40,18 +42,22 @@ class Rule(enum.Enum):
                        found: so only writes that overlap in time can contend
     final_when_stable  receipts and reads say whether an earlier record may still turn up: the winner is
                        provisional until its stamp is stable, and final from then on
+    serial             the replicas agree on each write before it counts (`paxos.py`), in one order: so it may
+                       depend on what the row holds. A version is the ballot under which that was agreed, and
+                       what is agreed later is greater
     """
 
     _value_: str
     immutable: bool
     reads_first: bool
     final_when_stable: bool
+    serial: bool
     _greatest_wins: bool
 
     def __new__(cls, word: str, implied: _Implied = _PLAIN) -> Self:
         rule = object.__new__(cls)
         rule._value_ = word
-        rule._greatest_wins, rule.immutable, rule.reads_first, rule.final_when_stable = implied
+        rule._greatest_wins, rule.immutable, rule.reads_first, rule.final_when_stable, rule.serial = implied
         return rule
 
     LAST_WRITE_WINS = "last-write-wins"
@@ -59,8 +65,45 @@ class Rule(enum.Enum):
         "first-write-wins",
         _Implied(greatest_wins=False, immutable=True, reads_first=True, final_when_stable=True),
     )
+    REGISTER = ("register", _Implied(serial=True))
+    # `agreed = true` of a first-write bucket: a register that is written once.
+    FIRST_WRITE_AGREED = ("first-write-wins-agreed", _Implied(immutable=True, serial=True))
     # Nobody knows any more which rule such a bucket had: what is left of it is kept by this one.
     OF_REMOVED_BUCKET = LAST_WRITE_WINS
+
+    @classmethod
+    def of(cls, word: str, *, agreed: bool = False) -> Self:
+        """As users name it; ValueError that says what there is."""
+        found = [rule for rule in cls if rule.word == word]
+        named = [rule for rule in found if rule.agreed == agreed]
+        if not found:
+            words = dict.fromkeys(rule.word for rule in cls)
+            raise ValueError(f"the rule of a bucket is {' or '.join(words)}, not {word!r:.80}")
+        if not named:
+            raise ValueError(
+                f"only first writes are agreed on by choice: give up `agreed`, or rule {word} for "
+                f"first-write-wins"
+            )
+        return named[0]
+
+    @property
+    def word(self) -> str:
+        """What users call it."""
+        return self._value_.removesuffix(_AGREED)
+
+    @property
+    def agreed(self) -> bool:
+        """Whether it is told apart by that from the other rule with this word."""
+        return self._value_.endswith(_AGREED)
+
+    def __str__(self) -> str:
+        """In a line for users."""
+        return f"{self.word}, agreed" if self.agreed else self.word
+
+    @property
+    def plain(self) -> bool:
+        """Whether a write is sent as it is, and the last one wins."""
+        return not (self.immutable or self.serial)
 
     def beats(self, challenger: bytes, holder: bytes) -> bool:
         """Whether the record with head `challenger` replaces the one with head `holder`."""

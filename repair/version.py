@@ -10,6 +10,9 @@ two records is comparing their heads:
     '------- version -----------'
     '------------------ head -----------------------'
 
+The record of a *register* (`paxos.py`) has its descent in front of the value, if flagged: what its write is
+known by, 24 bytes, and the same of the write whose place it took, 24 zeros if there was none.
+
 All integers are big-endian, so bytes sort as numbers do. The digest stands right after the
 version: it decides in the one case that should not exist, two records of one version.
 """
@@ -29,19 +32,29 @@ PROPOSAL_BYTES = 8
 CHECK_BYTES = 8
 IDENTITY_BYTES = PROPOSAL_BYTES + VERSION_BYTES + CHECK_BYTES
 NO_PROPOSAL = bytes(PROPOSAL_BYTES)
+DESCENT_BYTES = 2 * VERSION_BYTES
 
 _VERSION = struct.Struct(">QQQ")
 _TAIL = struct.Struct(">BQ")
 _LENGTH = struct.Struct(">I")
 _new = tuple.__new__  # what `_make` does, less its checks
+encode_ballot = struct.Struct(">QQ").pack  # its first two words
 encode_version = _VERSION.pack  # as `Version.encode`, of its three words, without one
 FLAGS_AT = 40  # of a head: its last byte
 _FLAGS: Final = itemgetter(FLAGS_AT)
 _TOMBSTONE = 1
 _EXPIRES = 2
 _PROPOSED = 4
+_DESCENDS = 8
 MARKED = _TOMBSTONE | _EXPIRES  # flags of a record that may become due to be purged
 _WORD_MAX = (1 << 64) - 1
+# Where the value of a record begins, by those two flags.
+_VALUE_AT: Final = {
+    flags: RECORD_BYTES_MIN
+    + (PROPOSAL_BYTES if flags & _PROPOSED else 0)
+    + (DESCENT_BYTES if flags & _DESCENDS else 0)
+    for flags in (0, _PROPOSED, _DESCENDS, _PROPOSED | _DESCENDS)
+}
 
 
 class Version(NamedTuple):
@@ -245,14 +258,17 @@ class Record:
         tombstone: bool = False,
         expires_ms: int = 0,
         proposal: bytes = b"",
+        descent: bytes = b"",
     ) -> Self:
         """Make the record of a write; `expires_ms` is absolute, 0 for never. `proposal`: 8 bytes that its
-        client has drawn, or none."""
+        client has drawn, or none; `descent`: 48 bytes in a register, or none."""
         flags = (_TOMBSTONE if tombstone else 0) | (_EXPIRES if expires_ms else 0)
         if proposal:
             flags |= _PROPOSED
+        if descent:
+            flags |= _DESCENDS
         stamp = version.encode()
-        rest = _TAIL.pack(flags, expires_ms) + proposal + value
+        rest = _TAIL.pack(flags, expires_ms) + proposal + descent + value
         return cls(stamp + digester.digest(row, stamp, rest) + rest)
 
     @property
@@ -284,8 +300,23 @@ class Record:
 
     @property
     def value(self) -> bytes:
-        proposed = self.blob[FLAGS_AT] & _PROPOSED
-        return self.blob[RECORD_BYTES_MIN + PROPOSAL_BYTES if proposed else RECORD_BYTES_MIN :]
+        return self.blob[self._value_at :]
+
+    @property
+    def _value_at(self) -> int:
+        return _VALUE_AT[self.blob[FLAGS_AT] & (_PROPOSED | _DESCENDS)]
+
+    @property
+    def descent(self) -> bytes:
+        """In a register what the write is known by, and the one whose place it took, 24 bytes each; elsewhere
+        nothing."""
+        at = self._value_at
+        return self.blob[at - DESCENT_BYTES : at] if self.blob[FLAGS_AT] & _DESCENDS else b""
+
+    @property
+    def known_as(self) -> bytes:
+        """The version, encoded, by which users know its write: in a register the first that it had."""
+        return self.descent[:VERSION_BYTES] or self.blob[:VERSION_BYTES]
 
     def live(self, wall_ms: int) -> bool:
         """Whether a reader at `wall_ms` is shown the value."""

@@ -23,6 +23,7 @@ LONGEST = (
     "test_style.py",
     "simulation/test_models.py",
     "cluster/test_lost_stores.py",
+    "cluster/test_registers.py",
     "cluster/test_soak.py",
     "cluster/test_floods.py",
     "simulation/test_verdicts.py",
@@ -31,6 +32,7 @@ LONGEST = (
     "cluster/test_interval_durability.py",
     "cluster/test_namespaces.py",
     "basestore/cli/running/test_up.py",
+    "benchmarks/test_serial_benchmark.py",
     "benchmarks/test_handoff_benchmark.py",
     "benchmarks/test_repair_benchmark.py",
 )

@@ -28,16 +28,16 @@ ROWS = """
     cli
     __init__
     embedded  sync
-    server
+    server  drill
     node
     observe  peering  moves
-    handoff  groups  membership
+    handoff  groups  membership  registers
     coordinator  anti_entropy
     replica  client  intake
     results  storage  transport
     cluster  topology  config_file
     config
-    protocol
+    protocol  toml_tables
     errors
     instant  consistency  metrics  release  rows  repair  consensus
 """

@@ -30,6 +30,7 @@ from typing import NamedTuple
 
 import cbor2
 
+from basestore.cluster.finishing import Finishing
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement
 from basestore.cluster.seating import Seating
@@ -72,7 +73,7 @@ class LastExchange(NamedTuple):
 
 class Certificates:
     """Certificates, claims and stamps of the partitions that this node holds. `seating` says who else does;
-    `compared`, `others`, `sources` and `meeting` are its."""
+    `compared`, `others`, `sources` and `meeting` are its. `finishing`: which proofs are of all accepted."""
 
     def __init__(
         self, group_commit: GroupCommit, summaries: Summaries, identity: StoreIdentity,
@@ -84,6 +85,7 @@ class Certificates:
         self._peers = peers
         seating = Seating(peers.me, {each: placement.seats[each] for each in summaries.of})
         self.seating, self.meeting = seating, seating.meeting
+        self.finishing = Finishing(seating, peers, group_commit.when_durable, self.store)
         self.compared, self.others, self.sources = seating.compared, seating.others, seating.sources
         self._strangers: dict[int, list[str]] = {}  # with whom there are others, of no use now
         self._certificates = self._load()
@@ -173,13 +175,9 @@ class Certificates:
     def certificates(self, partition: int) -> dict[int, Certificate]:
         """Those that count, by member."""
         # A store that was replaced has not got what the one before it was proven to hold.
-        stores = self._known_stores()
-        store, certificates, counting = stores[self._peers.me], self._certificates[partition], {}
-        for other in self.others[partition]:
-            held = certificates.get(other)
-            if held is not None and held[0] == store and held[1] == stores[other]:
-                counting[other] = held[2]
-        return counting
+        stores, certificates, me = self._known_stores(), self._certificates[partition], self._peers.me
+        held = {other: certificates[other] for other in self.others[partition] if other in certificates}
+        return {other: of[2] for other, of in held.items() if of[0] == stores[me] and of[1] == stores[other]}
 
     def passed(self, partition: int) -> int:
         """Up to which sequence every other replica is proven to hold all that is held here, or better; 0
@@ -225,10 +223,12 @@ class Certificates:
         return self._last_exchanges.get((partition, member)) if counts else None
 
     def met(self, partition: int) -> set[int]:
-        """With which of those that have held it until now this store was proven to hold the same, in this
-        opening and since its seats were changed last; those alone that held all that they must."""
-        ended = ((source, self.last_exchange(partition, source)) for source in self.sources[partition])
-        return {source for source, last in ended if last is not None and last.peer_whole}
+        """With which of those that hold it, or are to, this store was proven to hold the same, in this
+        opening and since its seats changed; those alone that held all that they must, and had finished."""
+        proves, runs, of = self.finishing.proves, self.finishing.acceptor_of, self.last_exchange
+        ended = ((each, runs(each), of(partition, each)) for each in self.others[partition])
+        whole = ((each, store, last.begun_s) for each, store, last in ended if last and last.peer_whole)
+        return {each for each, store, begun_s in whole if proves(partition, each, store, begun_s)}
 
     def known_to(self, partition: int, member: int) -> Runs:
         """What a member is known to hold although it came after the certificate: it came from there."""

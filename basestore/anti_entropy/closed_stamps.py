@@ -13,6 +13,7 @@ It stays where it is
     below what expires only by a clock that has jumped ahead
                                     should all clocks have, a value whose time is not over would be purged
                                     for good before they are set right (`ClockWatch.ahead_ms`)
+    below what is accepted          of a register, and not learned: it may be chosen (`repair/paxos.py`)
     below an only copy              a hint, of a write at ANY, that no replica holds yet. Who keeps one names
                                     its partition and stamp in every heartbeat; so nothing is closed after
                                     an opening until all have spoken, or have had as long as the lag for it
@@ -31,6 +32,7 @@ from basestore.repair.digest_tree import STAMP_MAX
 from basestore.repair.version import COUNTER_BITS
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.summaries import Summaries
+from basestore.storage.keyspace import STAMP_BYTES
 
 LATELY_S = 2.0  # some heartbeats
 ROWS_MAX = 200  # are looked at for one that expires
@@ -94,7 +96,7 @@ class ClosedStamps:
         if partition in self._summaries.unfit:
             return
         summary, ahead_ms = self._summaries.of[partition], self._peers.clock.ahead_ms
-        stamp = min(stamp, self._least_only_copy(partition, now))
+        stamp = min(stamp, self._least_only_copy(partition, now), self._least_unlearned(partition))
         if ahead_ms and stamp > summary.closed:
             steady = max(summary.closed, (now.wall_ms - ahead_ms) << COUNTER_BITS)
             first = self._summaries.first_expiry(partition, steady, stamp, ROWS_MAX)
@@ -117,8 +119,9 @@ class ClosedStamps:
         return listened or all(peer.index in self._named for peer in self._peers.present)
 
     def inherit(self, partition: int, closed: int) -> None:
-        """A store that is not whole takes over what another has closed."""
+        """A store that is not whole takes over what another has closed, but for what it has accepted."""
         summary, unfit = self._summaries.of[partition], partition in self._summaries.unfit
+        closed = min(closed, self._least_unlearned(partition))
         if (unfit or not self._identity.counts) and closed > summary.closed:
             summary.closed = closed
             self._summaries.touch(partition)
@@ -150,6 +153,11 @@ class ClosedStamps:
             self._named = {
                 each: said._replace(heard_s=said.heard_s + asleep_s) for each, said in self._named.items()
             }
+
+    def _least_unlearned(self, partition: int) -> int:
+        """Below the ballots of all that is accepted and not learned."""
+        unlearned = self._summaries.unlearned.get(partition)
+        return int.from_bytes(min(unlearned.values())[:STAMP_BYTES]) - 1 if unlearned else STAMP_MAX
 
     def _least_only_copy(self, partition: int, now: Instant) -> int:
         """Below the stamps of all only copies that were named within the lag."""

@@ -35,6 +35,7 @@ from collections.abc import Set as AbstractSet
 from basestore.anti_entropy.certificates import Certificates
 from basestore.anti_entropy.exchange import LocalSide
 from basestore.anti_entropy.scheduler import Scheduler
+from basestore.cluster.seating import Seating, in_turn
 from basestore.instant import Instant
 from basestore.repair.seats import Seats, Stage
 from basestore.replica.identity import State, StoreIdentity
@@ -42,6 +43,7 @@ from basestore.replica.losses import Losses
 from basestore.replica.summaries import COMES, DOUBTED
 
 FILL_S = 1.0
+MEET_MAX = 256  # partitions of which a barred member wishes for proofs at once
 
 
 class Recovery:
@@ -64,8 +66,15 @@ class Recovery:
         self._bereft_s = -math.inf  # since then a member is dead that was not
         self._noted = -1  # doubts, when losses were noted last
         self._fill_due_s = -math.inf  # when what was given is wished for again
+        self._heard = 0  # what others had said that they have finished, when proofs were wished for last
+        self._met_last = -1  # the last partition of which that was, as one that is barred there
         for partition, how in self._summaries.foreseen.items():
             self._doubt(partition) if how == DOUBTED else self._take_up(partition)
+
+    @property
+    def seating(self) -> Seating:
+        """What it goes by."""
+        return self._certificates.seating
 
     @property
     def known(self) -> tuple[int | None, AbstractSet[int]]:
@@ -157,8 +166,10 @@ class Recovery:
         for partition in self._summaries.unfit - self._summaries.fitting:
             self._fill(partition, now)
         again = now.monotonic >= self._fill_due_s
-        if again:
+        if again or self._heard != self._certificates.finishing.news:
+            self._heard = self._certificates.finishing.news
             self._meet()
+        if again:
             self._fill_due_s = now.monotonic + FILL_S
         if not forgetful:
             return
@@ -208,12 +219,25 @@ class Recovery:
 
     def _meet(self) -> None:
         """Who is to hold a partition, and is asked beside those that hold it, proves with each of these anew
-        that both hold the same: only then may these leave."""
+        that both hold the same: only then may these leave. So does who is barred, with those that are not:
+        only then is it taken in. Where some are barred, what they had may be with one that is to hold it."""
+        certificates, seating = self._certificates, self._certificates.seating
+        for partition in seating.moving:
+            seats = seating.seats[partition]
+            if seats.stage is Stage.JOINT and self._peers.me in seats.new:
+                barred = partition in seating.barred
+                self._prove(partition, (certificates.others if barred else certificates.sources)[partition])
+        for partition in in_turn(seating.out, self._met_last, MEET_MAX):
+            self._met_last = partition
+            self._prove(partition, set(certificates.others[partition]) - seating.barred[partition])
+
+    def _prove(self, partition: int, sources: Collection[int]) -> None:
+        """Wish for exchanges with those of these with whom one would prove something that is not proven."""
         certificates = self._certificates
-        for partition in certificates.seating.moving:
-            seats = certificates.seating.seats[partition]
-            if seats.stage is Stage.JOINT and self._peers.me in seats.new and certificates.counts(partition):
-                for source in set(certificates.sources[partition]) - certificates.met(partition):
+        if certificates.counts(partition):
+            proves, store_of = certificates.finishing.proves, certificates.finishing.acceptor_of
+            for source in set(sources) - certificates.met(partition):
+                if proves(partition, source, store_of(source), math.inf):
                     self._scheduler.wish(source, partition)
 
     def note_losses(self, now: Instant) -> None:

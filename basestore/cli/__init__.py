@@ -31,6 +31,7 @@ _COMMANDS = {
     "get": "data.requests",
     "delete": "data.requests",
     "scan": "data.requests",
+    "increment": "data.registers",
     "import": "data.importing",
     "status": "cluster.status",
     "top": "cluster.top",
@@ -48,12 +49,13 @@ _COMMANDS = {
     "serve": "running.serving",
     "up": "running.up",
     "demo": "running.demo",
+    "drill": "running.drill",
     "completion": "completion",
 }
 
 
 WRITES = (
-    "set", "delete", "import", "upgrade finish", "bucket create", "bucket drop", "settings set",
+    "set", "delete", "increment", "import", "upgrade finish", "bucket create", "bucket drop", "settings set",
     "settings unset", "node rebuild-group", "node drain", "node remove", "node replace", "rebalance",
     "topology cancel", "topology replication", "join",
 )  # fmt: skip

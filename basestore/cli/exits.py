@@ -27,9 +27,9 @@ Exit codes:
     0  done
     1  not found
     2  the command, its arguments or a configuration are wrong
-    3  definite failure: unavailable, overloaded, too stale; nothing was done
+    3  definite failure: unavailable, overloaded, contended, too stale; nothing was done
     4  outcome unknown: a timeout; a write may have happened; not proven, not all repaired yet
-    5  superseded by a newer write, or lost to an earlier one
+    5  superseded by a newer write, lost to an earlier one, or to what a register holds instead
     6  no node could be connected to
    70  a bug, with a traceback
   130  interrupted

@@ -70,13 +70,14 @@ _SHARED = {
     ),
     "consistency": _Shared(
         ("-c", "--consistency"),
-        "How many replicas must answer (any: writes only). [default: quorum]",
-        {"type": click.Choice(["any", "one", "quorum", "all"], case_sensitive=False)},
+        "How many replicas must answer (any: writes only; serial: of registers, where each level but one is "
+        "that). [default: quorum]",
+        {"type": click.Choice(["any", "one", "quorum", "all", "serial"], case_sensitive=False)},
     ),
     "bucket": _Shared(
         ("--bucket",),
-        "default (the last write wins), once (the first write wins), or another that the cluster has "
-        "(basestore bucket list). [default: default]",
+        "default (the last write wins), once (the first write wins), cas (registers: a write may depend on "
+        "what is there), or another that the cluster has (basestore bucket list). [default: default]",
         {"metavar": "NAME"},
     ),
     "timeout": _Shared(
@@ -104,7 +105,7 @@ _KEPT, _RAN = "basestore.cli.options.kept", "basestore.cli.options.ran"
 @dataclass(frozen=True, slots=True)
 class Target:
     """The cluster that a command talks to, and how. `endpoints`: none if the caller named none; `chosen`: the
-    caller named the consistency."""
+    caller named the consistency, and `in_bucket` the bucket."""
 
     endpoints: tuple[str, ...]
     consistency: str
@@ -114,6 +115,7 @@ class Target:
     json: bool
     patience_s: float | None = None  # the timeout, if the caller named one
     mode: str = "default"
+    in_bucket: bool = False
 
     def patience(self, default_s: float) -> float:
         """How long to wait for a result that takes its time: by --timeout, or by this default."""
@@ -237,6 +239,7 @@ def _target(given: dict[str, Any]) -> Target:
         given.get("output", "text") == "json",
         given.get("timeout"),
         given.get("mode", "default"),
+        "bucket" in given,
     )
 
 

@@ -9,12 +9,12 @@ import math
 import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from basestore.config import parse_address
 from basestore.consistency import Level
 from basestore.errors import ConfigurationError, InvalidRequest
-from basestore.protocol.client import AS_ASKED, Delete, Get, Set
+from basestore.protocol.client import ADD, ANYHOW, AS_ASKED, IF_ABSENT, IF_VALUE, IF_VERSION, Delete, Get, Set
 from basestore.protocol.limits import (
     BUCKET_BYTES_MAX,
     KEY_BYTES_MAX,
@@ -24,12 +24,16 @@ from basestore.protocol.limits import (
     VALUE_BYTES_MAX,
     ttl_text,
 )
-from basestore.repair.version import Identity
+from basestore.repair.version import Identity, Version
 from basestore.results.cluster_view import Scope
 
 T = TypeVar("T")
 Data = bytes | str
-Consistency = Level | Literal["any", "one", "quorum", "all"]
+Condition = tuple[int, bytes]  # of a write, and what is expected, as `Set` has them
+Consistency = Level | Literal["any", "one", "quorum", "all", "serial"]
+UNCONDITIONAL: Final = (ANYHOW, b"")  # of a write that depends on nothing
+ADDING: Final = (ADD, b"")
+ADDEND_LIMIT: Final = 10**18  # what is added is nearer to 0 than this
 TIMEOUT_S_DEFAULT = 5.0
 ENDPOINT_DEFAULT = "127.0.0.1:7400"
 ENDPOINTS_VARIABLE = "BASESTORE_ENDPOINTS"
@@ -51,7 +55,7 @@ def read_level_of(consistency: Consistency | str) -> Level:
     """A level that one can read at: all but ANY."""
     level = level_of(consistency)
     if level is Level.ANY:
-        raise InvalidRequest("level any is for writes; read at one, quorum or all")
+        raise InvalidRequest("level any is for writes; read at one, quorum, all or serial")
     return level
 
 
@@ -107,6 +111,51 @@ def defers_of(defer: bool) -> bool:
     if not isinstance(defer, bool):
         raise InvalidRequest(f"defer must be True or False, not {defer!r:.80}")
     return defer
+
+
+def condition_of(
+    if_version: Version | str | None, if_absent: bool, if_value: Data | None, defer: bool
+) -> Condition:
+    """What a write in a register depends on, and what is expected, as `Set.condition`."""
+    if not isinstance(if_absent, bool):
+        raise InvalidRequest(f"if_absent must be True or False, not {if_absent!r:.80}")
+    if if_version is None and if_value is None and not if_absent:
+        return UNCONDITIONAL
+    if if_version is not None and if_value is not None:
+        raise InvalidRequest("with a version goes the value that it has: give up if_value")
+    if if_absent and (if_version is not None or if_value is not None):
+        other = "if_value" if if_version is None else "if_version"
+        raise InvalidRequest(f"a write depends on one thing at most: give up if_absent or {other}")
+    if defer:
+        raise InvalidRequest(
+            "a write that is deferred is kept for later, and a condition is about what the key holds now: "
+            "give up one of the two"
+        )
+    if if_absent:
+        return IF_ABSENT, b""
+    if if_version is not None:
+        return IF_VERSION, _version_bytes(if_version)
+    assert if_value is not None
+    return IF_VALUE, bytes_of("value to compare with", if_value, VALUE_BYTES_MAX)
+
+
+def _version_bytes(version: Version | str) -> bytes:
+    if not isinstance(version, str | Version):
+        raise InvalidRequest(
+            f"what a key must hold is named by the version that a receipt or a result carries, or by that as "
+            f"text, not by {type(version).__name__}"
+        )
+    try:
+        return (Version.parse(version) if isinstance(version, str) else version).encode()
+    except (ValueError, TypeError, struct.error) as error:
+        raise InvalidRequest(f"the version to compare with is malformed: {error}") from None
+
+
+def addend_of(by: int) -> bytes:
+    """What is added to a number, in decimal digits."""
+    if type(by) is not int or not -ADDEND_LIMIT < by < ADDEND_LIMIT:
+        raise InvalidRequest(f"what is added is a whole number, of at most 18 digits, not {by!r:.80}")
+    return b"%d" % by
 
 
 def stale_ms_of(max_staleness: float | None) -> int:
@@ -294,21 +343,22 @@ def check_endpoints(endpoints: Sequence[str] | str | None) -> list[str]:
 
 def set_request(
     key: bytes | str, value: bytes | str, bucket: str, level: Level, timeout_ms: int, ttl_s: float | None,
-    identity: bytes, repeats: bool, defer: bool, request: int,
+    identity: bytes, repeats: bool, defer: bool, condition: Condition, request: int,
 ) -> Set:  # fmt: skip
     return Set(
         request, bucket_of(bucket), key_bytes(key), bytes_of("value", value, VALUE_BYTES_MAX), int(level),
-        timeout_ms, 0 if ttl_s is None else ttl_ms_of(ttl_s), identity, repeats, 0, defer,
+        timeout_ms, 0 if ttl_s is None else ttl_ms_of(ttl_s), identity, repeats, 0, defer, *condition,
     )  # fmt: skip
 
 
 def delete_request(
     key: bytes | str, bucket: str, level: Level, timeout_ms: int, identity: bytes, repeats: bool, defer: bool,
-    request: int,
+    condition: Condition, request: int,
 ) -> Delete:  # fmt: skip
     return Delete(
-        request, bucket_of(bucket), key_bytes(key), int(level), timeout_ms, identity, repeats, 0, defer
-    )
+        request, bucket_of(bucket), key_bytes(key), int(level), timeout_ms, identity, repeats, 0, defer,
+        *condition,
+    )  # fmt: skip
 
 
 def get_request(

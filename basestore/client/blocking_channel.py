@@ -20,8 +20,8 @@ from typing import Protocol
 
 from basestore.client.blocking_connection import Connection
 from basestore.client.calls import ID_FIRST_MAX, PENDING_MAX, Asking, fitted, overfull
-from basestore.client.channel import NO_RULES, Batch, Lesson, Unsent
-from basestore.client.session import ENDED, Session, check_cluster
+from basestore.client.channel import ENDED, NO_RULES, Batch, Lesson, Unsent
+from basestore.client.session import Session, check_cluster
 from basestore.errors import InvalidRequest, Overloaded
 from basestore.protocol.handshake import ANYBODY, Meant, Names, Rules, Welcome
 from basestore.protocol.limits import WIRE_HIGHEST

@@ -30,7 +30,7 @@ from basestore.protocol.envelopes import seal
 from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.handshake import ANYBODY, BEFORE, Meant, Renewed, welcomed
 from basestore.protocol.limits import ProtocolError
-from basestore.results.unanswered import late, lost
+from basestore.results.answers import late, lost
 from basestore.transport.endpoints import SILENT, crowded
 from basestore.transport.window import Waiting, Window
 

@@ -193,6 +193,7 @@ class BlockingOperator:
         name: str,
         *,
         rule: Rule | str = Rule.LAST_WRITE_WINS,
+        agreed: bool = False,
         degrade_s: int = 0,
         defer: bool = False,
         requests_per_s: int = 0,
@@ -201,9 +202,8 @@ class BlockingOperator:
         timeout: float | None = None,
     ) -> Decided:
         """As `Store.create_bucket`."""
-        change = create_bucket(
-            name, rule, BucketOptions(degrade_s, defer, requests_per_s, key_requests_per_s)
-        )
+        options = BucketOptions(degrade_s, defer, requests_per_s, key_requests_per_s)
+        change = create_bucket(name, rule, options, agreed)
         return self._ask(self._calls.change(change, repeat, timeout))
 
     def drop_bucket(

@@ -15,6 +15,7 @@ from basestore.client.arguments import (
     Consistency,
     Data,
     check_endpoints,
+    condition_of,
     listed,
     pairs,
     prefix_bytes,
@@ -22,12 +23,13 @@ from basestore.client.arguments import (
 from basestore.client.blocking_channel import BlockingChannel, BlockingSessionChannel
 from basestore.client.blocking_operator import BlockingOperator
 from basestore.client.calls import Call
-from basestore.client.many import Lot, delete_many, get_many, set_many
+from basestore.client.many import Lot, delete_many, get_many, scan, set_many
 from basestore.client.retrying import BlockingRetryingChannel
 from basestore.client.session import KEYS_MAX_DEFAULT, Session
 from basestore.errors import BasestoreError, InvalidRequest, Overloaded, Unreachable
-from basestore.repair.version import Identity
-from basestore.results.receipts import Item, Many, ReadResult, Receipt, revised
+from basestore.repair.version import Identity, Version
+from basestore.results.readers import revised
+from basestore.results.receipts import Item, Many, ReadResult, Receipt
 
 T = TypeVar("T")
 
@@ -46,10 +48,16 @@ class SyncStore(BlockingOperator):
         timeout: float | None = None,
         repeat: Identity | str | None = None,
         defer: bool = False,
+        if_version: Version | str | None = None,
+        if_absent: bool = False,
+        if_value: Data | None = None,
     ) -> Receipt:
         """Write a value. `ttl` in seconds. To repeat a write as itself, `repeat` is the identity that its
-        error or receipt carries, with all else as it was. `defer` as in `Store.set`."""
-        return self._ask(self._calls.set(key, value, bucket, consistency, ttl, timeout, repeat, defer))
+        error or receipt carries, with all else as it was. `defer`, and the conditions, as in `Store.set`."""
+        condition = condition_of(if_version, if_absent, if_value, defer)
+        return self._ask(
+            self._calls.set(key, value, bucket, consistency, ttl, timeout, repeat, defer, condition)
+        )
 
     def delete(
         self,
@@ -60,9 +68,26 @@ class SyncStore(BlockingOperator):
         timeout: float | None = None,
         repeat: Identity | str | None = None,
         defer: bool = False,
+        if_version: Version | str | None = None,
     ) -> Receipt:
-        """Delete a key. Deleting a key that is not there is no error."""
-        return self._ask(self._calls.delete(key, bucket, consistency, timeout, repeat, defer))
+        """Delete a key. Deleting a key that is not there is no error. `if_version` as of
+        `Store.delete`."""
+        condition = condition_of(if_version, False, None, defer)
+        return self._ask(self._calls.delete(key, bucket, consistency, timeout, repeat, defer, condition))
+
+    def increment(
+        self,
+        key: bytes | str,
+        by: int = 1,
+        *,
+        bucket: str = "cas",
+        consistency: Consistency | None = None,
+        ttl: float | None = None,
+        timeout: float | None = None,
+        repeat: Identity | str | None = None,
+    ) -> Receipt:
+        """Add a whole number to the one that a key holds, in a bucket of registers, as `Store.increment`."""
+        return self._ask(self._calls.increment(key, by, bucket, consistency, ttl, timeout, repeat))
 
     def get(
         self,
@@ -155,7 +180,7 @@ class SyncStore(BlockingOperator):
         after: bytes | str = b"",
     ) -> Iterator[Item]:
         """The keys that start with `prefix`, in bytewise order, with their values."""
-        cursor = self._calls.scan(prefix, bucket, consistency, timeout, limit, after)
+        cursor = scan(self._calls, prefix, bucket, consistency, timeout, limit, after)
         try:
             while not cursor.ended:
                 for item in self._ask(cursor.page()):
@@ -231,7 +256,7 @@ class SyncSession(SyncStore):
         after: bytes | str = b"",
     ) -> Iterator[Item]:
         """As `StoreSession.scan`."""
-        cursor = self._calls.scan(prefix, bucket, consistency, timeout, limit, after)
+        cursor = scan(self._calls, prefix, bucket, consistency, timeout, limit, after)
 
         def again(key: bytes) -> Call[ReadResult]:
             return self._calls.get(key, bucket, cursor.level, cursor.timeout_s, degrade=0)
@@ -259,7 +284,7 @@ class SyncSession(SyncStore):
         """An item of a page as it may be shown now: read again, if a newer version was seen meanwhile."""
         with self._lock:
             if not self._seen.behind(bucket, item):
-                self._seen.show(bucket, item.key, item.version.encode())
+                self._seen.show(bucket, item.key, item.compared)
                 return [item]
         # Without the lock, for it waits; the channel shows the session what comes.
         return revised([item], [item.key], [self._ask(again(item.key))])

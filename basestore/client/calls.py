@@ -4,7 +4,7 @@ A method of a store turns its arguments into a `Call`: how to make the request o
 it an id, how to read the answer, and how long to wait. The asynchronous store and the blocking one then
 differ only in how they carry a call, and each of their methods is a signature and one line:
 
-    return await self._ask(self._calls.set(key, value, bucket, consistency, ttl, timeout, repeat))
+    return await self._ask(self._calls.increment(key, by, bucket, consistency, ttl, timeout, repeat))
 
 What is wrong with an argument is an InvalidRequest before anything is sent: with a level or a timeout when
 the call is made, with a key, a value or a bucket when its request is, so that of many calls at once each
@@ -20,9 +20,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from basestore.client.arguments import (
+    ADDING,
     TIMEOUT_S_DEFAULT,
+    UNCONDITIONAL,
+    Condition,
     Consistency,
-    after_bytes,
+    addend_of,
     bucket_of,
     defers_of,
     delete_request,
@@ -31,25 +34,22 @@ from basestore.client.arguments import (
     identity_of,
     key_bytes,
     level_of,
-    limit_of,
-    prefix_bytes,
-    read_level_of,
     set_request,
     timeout_ms_of,
 )
 from basestore.consistency import Level
-from basestore.errors import BasestoreError, InvalidRequest, Overloaded, RequestFailed
-from basestore.protocol.client import Scan
+from basestore.errors import InvalidRequest, Overloaded, RequestFailed
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Names
 from basestore.protocol.operator import Counters, Explain, FinishUpgrade, HintsOf, Replay, Status
 from basestore.repair.version import PROPOSAL_BYTES, Identity
 from basestore.results import moves
 from basestore.results.cluster_view import SURVEY_MS, Following
-from basestore.results.explanation import Explanation, explanation
+from basestore.results.explanation import Explanation
 from basestore.results.hints import NodeHints, node_hints
 from basestore.results.nodes import NodeState, Upgrade, node_state, upgrade
-from basestore.results.receipts import Item, ReadResult, Receipt, page, read_result, receipt
+from basestore.results.readers import read_result, receipt
+from basestore.results.receipts import ReadResult, Receipt
 from basestore.results.topology import (
     ClusterTopology,
     Decided,
@@ -61,6 +61,7 @@ from basestore.results.topology import (
     read_history,
     read_topology,
 )
+from basestore.results.weighing import explanation
 from basestore.transport.owner import in_children
 
 if TYPE_CHECKING:
@@ -76,8 +77,6 @@ LEFT_S_MIN = 0.05  # for members to answer, when it took long to be told who the
 SLACK_S = 0.01  # that a request may take to be sent, before the node is told of less time
 ID_FIRST_MAX = 1 << 30  # ids begin at random below this, so that two owners of a socket never share one
 PENDING_MAX = 4096  # requests under way in one store
-PAGE_LIMIT = 500
-PAGE_GROWTH = 4
 
 # Of its own, that no program's `random.seed` makes two clients draw the same, nor a fork.
 _RANDOM = random.Random()
@@ -153,6 +152,7 @@ class Calls:
         timeout: float | None,
         repeat: Identity | str | None = None,
         defer: bool = False,
+        condition: Condition = UNCONDITIONAL,
     ) -> Call[Receipt]:
         level = self.level if consistency is None else level_of(consistency)
         timeout_s, timeout_ms = self.time(timeout)
@@ -168,6 +168,7 @@ class Calls:
             identity,
             repeat is not None,
             defers_of(defer),
+            condition,
         )
         return Call(make, partial(_receipt, level, identity), timeout_s)
 
@@ -179,14 +180,35 @@ class Calls:
         timeout: float | None,
         repeat: Identity | str | None = None,
         defer: bool = False,
+        condition: Condition = UNCONDITIONAL,
     ) -> Call[Receipt]:
         level = self.level if consistency is None else level_of(consistency)
         timeout_s, timeout_ms = self.time(timeout)
         identity = _identity(repeat)
         make = partial(
-            delete_request, key, bucket, level, timeout_ms, identity, repeat is not None, defers_of(defer)
+            delete_request,
+            key,
+            bucket,
+            level,
+            timeout_ms,
+            identity,
+            repeat is not None,
+            defers_of(defer),
+            condition,
         )
         return Call(make, partial(_receipt, level, identity), timeout_s)
+
+    def increment(
+        self,
+        key: bytes | str,
+        by: int,
+        bucket: str,
+        consistency: Consistency | None,
+        ttl_s: float | None,
+        timeout: float | None,
+        repeat: Identity | str | None,
+    ) -> Call[Receipt]:
+        return self.set(key, addend_of(by), bucket, consistency, ttl_s, timeout, repeat, condition=ADDING)
 
     def get(
         self,
@@ -203,19 +225,6 @@ class Calls:
         timeout_s, timeout_ms = self.time(timeout)
         make = partial(get_request, key, bucket, level, timeout_ms, repair, staleness, max_staleness, degrade)
         return Call(make, _RESULTS[level], timeout_s)
-
-    def scan(
-        self,
-        prefix: bytes | str,
-        bucket: str,
-        consistency: Consistency | None,
-        timeout: float | None,
-        limit: int | None,
-        after: bytes | str,
-    ) -> "Cursor":
-        """A scan from its beginning, or from behind a key."""
-        level = read_level_of(self.level if consistency is None else consistency)
-        return Cursor(prefix, bucket, level, self.time(timeout), limit_of(limit), after_bytes(after))
 
     def explain(self, key: bytes | str, bucket: str, timeout: float | None) -> Call[Explanation]:
         timeout_s, timeout_ms = self.time(timeout)
@@ -332,68 +341,3 @@ def fitted(
         request._replace(timeout_ms=left_ms) if getattr(request, "timeout_ms", 0) > left_ms else request
         for request in requests
     ], deadline
-
-
-class Cursor:
-    """Where a scan stands. It is read a page at a time, each page from behind what the one before it covers;
-    whoever shows an item to the caller passes it through `show`.
-
-        cursor = calls.scan("user/", "default", None, None, limit=700, after="")
-        cursor.page()     asks for 500 from the start; once it is read, `after` is b"user/499"
-        cursor.page()     asks for 200 behind that; `left` is 0 once they are shown, and the scan has ended
-
-    A page shows fewer keys than were asked for where many do not live any more; the next one asks for more of
-    them, so that a scan for one key does not look at them one by one.
-    """
-
-    def __init__(
-        self, prefix: bytes | str, bucket: str, level: Level, time: tuple[float, int], limit: float,
-        after: bytes,
-    ) -> None:  # fmt: skip
-        self.level = level
-        self.timeout_s, self._timeout_ms = time
-        self.after: bytes | None = after  # the next page begins behind this key; None: there is none
-        self.left = limit  # items that may still be shown
-        self._shown = after  # all keys up to this one were shown
-        self._size = 1
-        self._prefix = prefix
-        self._bucket = bucket
-
-    @property
-    def ended(self) -> bool:
-        return self.after is None or self.left <= 0
-
-    def page(self) -> Call[list[Item]]:
-        """The next page. When its answer is read, the cursor moves on."""
-        after = self._shown = self.after or b""
-        size = int(min(max(self.left, self._size), PAGE_LIMIT))
-
-        def read(answer: Message, _: Members) -> list[Item]:
-            items, self.after = page(answer)
-            self._size = 1 if len(items) >= size else PAGE_GROWTH * size
-            if len(items) > self.left:
-                items = items[: int(self.left)]
-                self.after = items[-1].key
-            return items
-
-        return Call(
-            lambda request: Scan(
-                request, bucket_of(self._bucket), prefix_bytes(self._prefix), after, size, self.level.value,
-                self._timeout_ms,
-            ),
-            read,
-            self.timeout_s,
-        )  # fmt: skip
-
-    def show(self, item: Item) -> Item:
-        """Count off an item that the caller is about to be shown."""
-        self.left -= 1
-        self._shown = item.key
-        return item
-
-    def name(self, error: BasestoreError) -> None:
-        """Say in the error that breaks the scan off how far it has come."""
-        if self._shown:
-            error.after = self._shown
-            told = f"All keys up to {self._shown!r:.200} were shown: scan on with that as `after` (--after)"
-            error.args = (f"{error}. {told}",)

@@ -28,7 +28,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, null
 from typing import Any, Final, Protocol
 
 from basestore.client.calls import Asking
-from basestore.client.session import ENDED, Session, check_cluster
+from basestore.client.session import Session, check_cluster
 from basestore.errors import (
     RETRY_MS_MAX,
     InvalidRequest,
@@ -44,6 +44,7 @@ from basestore.transport.window import Bell, Window
 
 ANSWERED_MANY = (Stored, Found)
 NO_RULES: Final = Rules()
+ENDED: Final = "this session has ended; go on from its token in another one"
 Renew = Callable[[Renewed], None]
 ANSWERED_ONE = frozenset((Got, Written))
 

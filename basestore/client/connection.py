@@ -26,7 +26,7 @@ from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.groups import singly
 from basestore.protocol.handshake import ANYBODY, Meant, Renewed, Welcome, welcomed
 from basestore.protocol.limits import ProtocolError
-from basestore.results.unanswered import late, lost
+from basestore.results.answers import late, lost
 from basestore.transport.dialling import HEAD_START_S
 from basestore.transport.endpoints import NO_CONNECTION, SILENT, crowded
 from basestore.transport.owner import Event

@@ -1,4 +1,4 @@
-"""Many: what `set_many` and its kin ask, by columns.
+"""Many: what `set_many` and its kin ask, by columns, and scans, a page at a time.
 
 A `Lot` is so many requests of one kind that are asked together, and may be no more than a frame takes. Where
 all of its keys and values are in order they are two columns of one message, and nothing is made for each of
@@ -13,27 +13,36 @@ from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from basestore.client.arguments import (
+    UNCONDITIONAL,
     Consistency,
     Data,
+    after_bytes,
+    bucket_of,
     defers_of,
     delete_request,
     get_level_of,
     get_request,
     key_columns,
+    limit_of,
+    prefix_bytes,
+    read_level_of,
     set_request,
     value_column,
 )
-from basestore.client.calls import Calls, Make, Members, drawn
+from basestore.client.calls import Call, Calls, Make, Members, drawn
 from basestore.consistency import Level
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed
-from basestore.protocol.client import Delete, Set
+from basestore.protocol.client import Delete, Scan, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import REQUESTS_MAX
 from basestore.protocol.groups import Found, GetMany, Stored, WriteMany, singly
 from basestore.repair.version import Identity
-from basestore.results.receipts import ReadResult, Receipt, read_result, read_results, receipt, receipts
+from basestore.results.readers import page, read_result, read_results, receipt, receipts
+from basestore.results.receipts import Item, ReadResult, Receipt
 
 T = TypeVar("T")
+PAGE_LIMIT = 500
+PAGE_GROWTH = 4
 Failed = dict[int, Exception]
 MakeMany = Callable[[Sequence[Any], int, Failed], list[Message]]
 
@@ -152,6 +161,20 @@ def get_many(
     )
 
 
+def scan(
+    calls: Calls,
+    prefix: Data,
+    bucket: str,
+    consistency: Consistency | None,
+    timeout: float | None,
+    limit: int | None,
+    after: Data,
+) -> "Cursor":
+    """From its beginning, or from behind a key."""
+    level = read_level_of(calls.level_of(consistency))
+    return Cursor(prefix, bucket, level, calls.time(timeout), limit_of(limit), after_bytes(after))
+
+
 def _writes(items: Sequence[Any], make: MakeMany, level: Level, timeout_s: float) -> Lot[Receipt]:
     return Lot(
         items,
@@ -186,7 +209,9 @@ def _sets(
     def make(request: int) -> Set:
         key, value = items[request - first]
         identity = identities[request - first]
-        return set_request(key, value, bucket, level, timeout_ms, ttl_s, identity, False, defer, request)
+        return set_request(
+            key, value, bucket, level, timeout_ms, ttl_s, identity, False, defer, UNCONDITIONAL, request
+        )
 
     return _each(make, ids, failed)
 
@@ -212,7 +237,7 @@ def _deletes(
     def make(request: int) -> Delete:
         identity = identities[request - first]
         return delete_request(
-            keys[request - first], bucket, level, timeout_ms, identity, False, defer, request
+            keys[request - first], bucket, level, timeout_ms, identity, False, defer, UNCONDITIONAL, request
         )
 
     return _each(make, ids, failed)
@@ -252,3 +277,68 @@ def _each(make: Make, numbers: Iterable[int], failed: Failed) -> list[Message]:
         except InvalidRequest as error:
             failed[number] = error
     return requests
+
+
+class Cursor:
+    """Where a scan stands. It is read a page at a time, each page from behind what the one before it covers;
+    whoever shows an item to the caller passes it through `show`.
+
+        cursor = scan(calls, "user/", "default", None, None, limit=700, after="")
+        cursor.page()     asks for 500 from the start; once it is read, `after` is b"user/499"
+        cursor.page()     asks for 200 behind that; `left` is 0 once they are shown, and the scan has ended
+
+    A page shows fewer keys than were asked for where many do not live any more; the next one asks for more of
+    them, so that a scan for one key does not look at them one by one.
+    """
+
+    def __init__(
+        self, prefix: bytes | str, bucket: str, level: Level, time: tuple[float, int], limit: float,
+        after: bytes,
+    ) -> None:  # fmt: skip
+        self.level = level
+        self.timeout_s, self._timeout_ms = time
+        self.after: bytes | None = after  # the next page begins behind this key; None: there is none
+        self.left = limit  # items that may still be shown
+        self._shown = after  # all keys up to this one were shown
+        self._size = 1
+        self._prefix = prefix
+        self._bucket = bucket
+
+    @property
+    def ended(self) -> bool:
+        return self.after is None or self.left <= 0
+
+    def page(self) -> Call[list[Item]]:
+        """The next page. When its answer is read, the cursor moves on."""
+        after = self._shown = self.after or b""
+        size = int(min(max(self.left, self._size), PAGE_LIMIT))
+
+        def read(answer: Message, _: Members) -> list[Item]:
+            items, self.after = page(answer)
+            self._size = 1 if len(items) >= size else PAGE_GROWTH * size
+            if len(items) > self.left:
+                items = items[: int(self.left)]
+                self.after = items[-1].key
+            return items
+
+        return Call(
+            lambda request: Scan(
+                request, bucket_of(self._bucket), prefix_bytes(self._prefix), after, size, self.level.value,
+                self._timeout_ms,
+            ),
+            read,
+            self.timeout_s,
+        )  # fmt: skip
+
+    def show(self, item: Item) -> Item:
+        """Count off an item that the caller is about to be shown."""
+        self.left -= 1
+        self._shown = item.key
+        return item
+
+    def name(self, error: BasestoreError) -> None:
+        """Say in the error that breaks the scan off how far it has come."""
+        if self._shown:
+            error.after = self._shown
+            told = f"All keys up to {self._shown!r:.200} were shown: scan on with that as `after` (--after)"
+            error.args = (f"{error}. {told}",)

@@ -172,6 +172,7 @@ class Operator:
         name: str,
         *,
         rule: Rule | str = Rule.LAST_WRITE_WINS,
+        agreed: bool = False,
         degrade_s: int = 0,
         defer: bool = False,
         requests_per_s: int = 0,
@@ -184,12 +185,15 @@ class Operator:
         without a limit. It is there from the epoch on that is returned. `repeat`: the identity that an error
         named, to ask for the same change again; it happens once.
 
+        rule     "last-write-wins", "first-write-wins", or "register": each write is agreed on by more than
+                 half of the replicas, and may depend on what the key holds
+        agreed   with "first-write-wins": each write is agreed on so, and the first is final at once
+
         InvalidRequest: it is refused, as where there is one of this name. NoLeader: nothing was done, for no
         majority of the metadata group's voters is reached. ChangeUnknown: it may have been decided, or may
         be yet; repeat it, or read `topology_history`."""
-        change = create_bucket(
-            name, rule, BucketOptions(degrade_s, defer, requests_per_s, key_requests_per_s)
-        )
+        options = BucketOptions(degrade_s, defer, requests_per_s, key_requests_per_s)
+        change = create_bucket(name, rule, options, agreed)
         return await self._ask(self._calls.change(change, repeat, timeout))
 
     async def drop_bucket(

@@ -3,7 +3,8 @@
 Off unless it is asked for. What is tried again is gets, sets, deletes and pages of scans; of many that are
 asked together, those that failed:
 
-    Overloaded, Unavailable, Unreachable    nothing was done: the same request once more
+    Overloaded, Unavailable, Unreachable,
+    Contended                               nothing was done: the same request once more
     ConnectionLost and the timeouts         a read once more; a write as itself, so that it happens once
     all others                              not: a retry would find the same
 
@@ -33,6 +34,7 @@ from basestore.client.channel import Batch, Channel
 from basestore.errors import (
     BasestoreError,
     ConnectionLost,
+    Contended,
     InvalidRequest,
     Overloaded,
     ReadTimeout,
@@ -51,7 +53,7 @@ from basestore.transport.owner import tell_of_forks
 
 TOKENS_MAX: Final = 10.0
 PAUSE_S: Final = 0.05
-NOTHING_DONE: Final = (Overloaded, Unavailable, Unreachable)
+NOTHING_DONE: Final = (Overloaded, Unavailable, Unreachable, Contended)
 RETRIED: Final = (*NOTHING_DONE, ConnectionLost, WriteTimeout, ReadTimeout)
 
 

@@ -26,9 +26,9 @@ and forgets a version once a read has told that it is at or below the stable sta
 every replica holds it then, or a better one. A version that all replicas say is lost it forgets too, once
 the caller has been told (VersionLost).
 
-In a last-write bucket a greater version is newer, in a first-write bucket a smaller one. Which
-buckets are which the cluster says when one connects to it, and whenever that changes. A bucket that was
-dropped and made anew is another: what was seen of the old one is forgotten (`learn`).
+In a last-write bucket a greater version is newer, in a first-write bucket a smaller one, of a register a
+greater `order`. Which buckets are which the cluster says when one connects to it, and whenever that changes.
+A bucket that was dropped and made anew is another: what was seen of the old one is forgotten (`learn`).
 
 Full: a session has room for `keys_max` keys. It forgets none of the others, for with a version goes the
 promise, and no version could stand for many keys: a key that was last written long ago would never
@@ -73,7 +73,6 @@ from basestore.results.receipts import Item
 
 KEYS_MAX_DEFAULT = 10_000
 KEY_BYTES_MEAN_MAX = 256
-ENDED = "this session has ended; go on from its token in another one"
 TOKEN_FORM = "s1."
 STAMP_BYTES = 8
 CLUSTER_BYTES = 16
@@ -236,18 +235,20 @@ class Session:
 
     def behind(self, bucket: str, item: Item) -> bool:
         """Whether a newer version of the item's key was seen."""
-        known, version = self.floor(bucket, item.key), item.version.encode()
-        return self._newer(bucket, known, version) != version
+        return self._newer(bucket, self.floor(bucket, item.key), item.compared) != item.compared
 
     def doubtful(
         self, bucket: str, prefix: bytes, after: bytes, last: bytes | None, items: Sequence[Item]
     ) -> list[bytes]:
         """The keys of one page of a scan that a session must read for itself: of those after `after`
-        and up to `last` (None: to the end), the page has an older version than was seen, or none."""
-        fresh = {item.key for item in items if not self.behind(bucket, item)}
+        and up to `last` (None: to the end), the page has an older version than was seen, or none, or one
+        of a register, which it gives without its order."""
+        serial = bucket in self._rules and self._rules[bucket].serial
+        vague = {item.key for item in items if serial and not item.order}
+        fresh = {item.key for item in items if not self.behind(bucket, item)} - vague
         return sorted(
             key
-            for key in self._seen.get(self._place_of(bucket), ())
+            for key in vague.union(self._seen.get(self._place_of(bucket), ()))
             if key.startswith(prefix) and key > after and (last is None or key <= last) and key not in fresh
         )
 
@@ -328,11 +329,12 @@ def check_cluster(session: bytes, cluster: bytes) -> None:
 def _told(answer: Message | BasestoreError | None) -> bytes:
     """The version that an answer tells the caller of; empty if none."""
     if isinstance(answer, Got):
-        return answer.version
+        return answer.order or answer.version
     if isinstance(answer, Written):
         if answer.outcome in (OUTCOME_STORED, OUTCOME_DEFERRED):
-            return answer.version if answer.acknowledged else answer.version + UNTAKEN
-        return answer.better
+            version = answer.order or answer.version
+            return version if answer.acknowledged else version + UNTAKEN
+        return answer.order or answer.better
     return b""
 
 

@@ -13,16 +13,17 @@ from typing import TypeVar
 
 import anyio
 
-from basestore.client.arguments import Consistency, Data, listed, pairs, prefix_bytes
+from basestore.client.arguments import Consistency, Data, condition_of, listed, pairs, prefix_bytes
 from basestore.client.calls import Call
 from basestore.client.channel import Channel, SessionChannel
-from basestore.client.many import Lot, delete_many, get_many, set_many
+from basestore.client.many import Lot, delete_many, get_many, scan, set_many
 from basestore.client.operator import Operator
 from basestore.client.retrying import RetryingChannel
 from basestore.client.session import KEYS_MAX_DEFAULT, Session
 from basestore.errors import BasestoreError, InvalidRequest, Overloaded, Unreachable
-from basestore.repair.version import Identity
-from basestore.results.receipts import Item, Many, ReadResult, Receipt, revised
+from basestore.repair.version import Identity, Version
+from basestore.results.readers import revised
+from basestore.results.receipts import Item, Many, ReadResult, Receipt
 
 T = TypeVar("T")
 
@@ -47,13 +48,23 @@ class Store(Operator):
         timeout: float | None = None,
         repeat: Identity | str | None = None,
         defer: bool = False,
+        if_version: Version | str | None = None,
+        if_absent: bool = False,
+        if_value: Data | None = None,
     ) -> Receipt:
         """Write a value. `ttl` in seconds. To repeat a write as itself, whatever became of it, `repeat` is
         the identity that its error or receipt carries, with all else as it was: it happens once. In a bucket
         where the last write wins OutcomeUnknown, if no node has told its version and it is not found.
         `defer`, at ANY: if the node is overloaded it keeps the write and delivers it later, rather than
-        refuse it; the receipt says DEFERRED then."""
-        return await self._ask(self._calls.set(key, value, bucket, consistency, ttl, timeout, repeat, defer))
+        refuse it; the receipt says DEFERRED then.
+
+        In a bucket of registers a write may depend on what the key holds, on one thing: `if_version`, the
+        version that it holds, by a receipt or a result; `if_absent`, that it holds nothing; `if_value`, this
+        value. Otherwise it is LOST, and the receipt says what is there instead."""
+        condition = condition_of(if_version, if_absent, if_value, defer)
+        return await self._ask(
+            self._calls.set(key, value, bucket, consistency, ttl, timeout, repeat, defer, condition)
+        )
 
     async def delete(
         self,
@@ -64,9 +75,30 @@ class Store(Operator):
         timeout: float | None = None,
         repeat: Identity | str | None = None,
         defer: bool = False,
+        if_version: Version | str | None = None,
     ) -> Receipt:
-        """Delete a key. Deleting a key that is not there is no error."""
-        return await self._ask(self._calls.delete(key, bucket, consistency, timeout, repeat, defer))
+        """Delete a key. Deleting a key that is not there is no error. `if_version`, in a bucket of registers:
+        only if it holds that version, as of `set`."""
+        condition = condition_of(if_version, False, None, defer)
+        return await self._ask(
+            self._calls.delete(key, bucket, consistency, timeout, repeat, defer, condition)
+        )
+
+    async def increment(
+        self,
+        key: bytes | str,
+        by: int = 1,
+        *,
+        bucket: str = "cas",
+        consistency: Consistency | None = None,
+        ttl: float | None = None,
+        timeout: float | None = None,
+        repeat: Identity | str | None = None,
+    ) -> Receipt:
+        """Add a whole number, which may be negative, to the one that a key holds as decimal digits (0 where
+        it holds nothing), in a bucket of registers; the receipt's `number` is what has come of it. What
+        holds something else is refused. It may be repeated as itself, as `set`, and happens once."""
+        return await self._ask(self._calls.increment(key, by, bucket, consistency, ttl, timeout, repeat))
 
     async def get(
         self,
@@ -172,7 +204,7 @@ class Store(Operator):
         """The keys that start with `prefix`, in bytewise order, with their values; each as a get at
         this level would find it while its page was made. `timeout` is for each page. With `after`: only the
         keys behind that one. Where a scan breaks off, the error's `after` is the key to go on from."""
-        cursor = self._calls.scan(prefix, bucket, consistency, timeout, limit, after)
+        cursor = scan(self._calls, prefix, bucket, consistency, timeout, limit, after)
         try:
             while not cursor.ended:
                 for item in await self._ask(cursor.page()):
@@ -253,7 +285,7 @@ class StoreSession(Store):
     ) -> AsyncIterator[Item]:
         """As `Store.scan`; keys that the session knows better than a page does are read one by one.
         SessionFull, in the middle, before a key is shown that there is no room for."""
-        cursor = self._calls.scan(prefix, bucket, consistency, timeout, limit, after)
+        cursor = scan(self._calls, prefix, bucket, consistency, timeout, limit, after)
 
         def again(key: bytes) -> Call[ReadResult]:
             return self._calls.get(key, bucket, cursor.level, cursor.timeout_s, degrade=0)
@@ -273,7 +305,7 @@ class StoreSession(Store):
                         newer = await self._ask(again(item.key))
                         shown = revised(shown, [item.key], [newer])
                     for each in shown:
-                        self._seen.show(bucket, each.key, each.version.encode())
+                        self._seen.show(bucket, each.key, each.compared)
                         yield cursor.show(each)
                     if cursor.left <= 0:
                         break

@@ -30,8 +30,11 @@ from basestore.protocol.replication import (
     HeldDigest,
     Kept,
     Moved,
+    Promised,
     Range,
+    Refused,
     Rejected,
+    SerialDone,
     Settled,
     Superseded,
 )
@@ -54,6 +57,9 @@ ANSWERS: Final[Mapping[type, str]] = {
     Traced: "traced",
     Inspected: "inspected",
     Kept: "kept",
+    Promised: "promised",
+    Refused: "refused",
+    SerialDone: "done",
 }
 
 
@@ -117,6 +123,15 @@ class Operation:
 
     def kept(self, member: int, answer: Kept, now: Instant) -> None:
         """This node keeps a hint for `answer.member`, durably, or could not store it."""
+
+    def promised(self, member: int, answer: Promised, now: Instant) -> None:
+        """The member has said what it knows of a register."""
+
+    def refused(self, member: int, answer: Refused, now: Instant) -> None:
+        """The ballot is too low for the member."""
+
+    def done(self, member: int, answer: SerialDone, now: Instant) -> None:
+        """The member has done what was asked of a register, or could not."""
 
     def lost(self, member: int, now: Instant) -> None:
         """The member stopped being alive: what was asked of it may never be answered."""

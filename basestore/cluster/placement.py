@@ -86,7 +86,13 @@ class Placement:
         self.seats[partition], self.replicas[partition] = seats, seats.written
         self.grouped[partition] = () if joint else tuple(sorted(seats.old))
         self.compared[partition] = seats.both
-        self.quorums[partition] = quorums(seats.old, seats.new if joint else seats.old)
+        self.quorums[partition] = quorums(*self.agreeing(partition))
+
+    def agreeing(self, partition: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of which a quorum each must agree: the same twice, but while seats are joint."""
+        seats = self.seats[partition]
+        joint = seats.stage is Stage.JOINT
+        return seats.old, seats.new if joint else seats.old
 
     def adopt(self, changed: Mapping[int, Seats]) -> set[int]:
         """From now on these partitions have these seats. Returns those that had others."""

@@ -10,13 +10,14 @@ instead of the bucket's name. Nothing is begun here.
 """
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.config import BUILT_IN_LATER
 from basestore.consistency import Level
 from basestore.coordinator.attempts import OTHER_CONTENT, Content, Repeated
 from basestore.coordinator.context import TOO_MUCH_ASKED, Context
 from basestore.coordinator.stamper import version_of
-from basestore.errors import InvalidRequest, Overloaded
+from basestore.errors import InvalidRequest, Overloaded, Unavailable
 from basestore.instant import Instant
-from basestore.protocol.client import AS_ASKED, Delete, Get, Scan, Set
+from basestore.protocol.client import ADD, AS_ASKED, IF_ABSENT, IF_VALUE, IF_VERSION, Delete, Get, Scan, Set
 from basestore.protocol.limits import (
     KEY_BYTES_MAX,
     PAGE_BYTES_MAX,
@@ -26,6 +27,7 @@ from basestore.protocol.limits import (
     ttl_text,
 )
 from basestore.protocol.operator import Explain, Survey
+from basestore.repair.paxos import number_of
 from basestore.repair.rule import Rule
 from basestore.repair.version import NO_PROPOSAL, PROPOSAL_BYTES, VERSION_BYTES, Identity
 from basestore.replica.group_commit import BEHIND
@@ -35,7 +37,11 @@ SURVEY_BYTES = 1 << 20  # what a page may hold
 DEFERRED_SINCE = 9  # version of the wire: an earlier release would take hints of deferred writes for others
 CROWDED = "overloaded: too many requests are under way; nothing was done. Try again later"
 _LEVELS = {level.value: level for level in Level}
-ANY, ONE = Level.ANY, Level.ONE  # bound once: looking a member up on its enum costs as much as a check
+ANY, ONE, SERIAL = (
+    Level.ANY,
+    Level.ONE,
+    Level.SERIAL,
+)  # bound once: looking a member up on its enum costs as much as a check
 
 
 def admit_write(
@@ -45,6 +51,9 @@ def admit_write(
     it needs no room beside what is under way."""
     level = _level(context, request)
     rule = _rule(context, request.bucket)
+    _check_serial(level, rule, request.bucket)
+    if request.condition or request.expected or rule.serial:
+        _check_condition(request, rule)
     if request.defer or deferred:
         _check_deferrable(context, level, rule)
     _check_key(request.key)
@@ -58,7 +67,7 @@ def admit_write(
         raise InvalidRequest(ttl_text(f"{ttl_ms / 1e3} s"))
     if rule.immutable and (ttl_ms or tombstone):
         raise InvalidRequest(
-            f"bucket {request.bucket!r} is {rule.value}: {'ttl' if ttl_ms else 'delete'} is refused, for a "
+            f"bucket {request.bucket!r} is {rule}: {'ttl' if ttl_ms else 'delete'} is refused, for a "
             f"record there never changes. Write under another key, or to another bucket"
         )
     if request.after < 0:
@@ -79,7 +88,49 @@ def admit_write(
     if proposal == NO_PROPOSAL:
         proposal = b""
     content = Content(row, value, ttl_ms, tombstone, rule, request.after, proposal)
-    return level, content, _repeated(context, identity, content, now) if identity else None
+    if identity is None:
+        return level, content, None
+    named = content.compared(request.condition, request.expected) if rule.serial else content
+    return level, content, _repeated(context, identity, named, now)
+
+
+def _check_serial(level: Level, rule: Rule, bucket: str) -> None:
+    """InvalidRequest where a level is for registers only, or not for them."""
+    if level is SERIAL and not rule.serial:
+        raise InvalidRequest(
+            f"level serial is for registers, and bucket {bucket!r} does not compare: its rule is "
+            f"{rule.value}. Use quorum, or a bucket with rule register"
+        )
+    if level is ANY and rule.serial:
+        raise InvalidRequest(
+            f"bucket {bucket!r} is of registers: its replicas agree on each write, so level any is refused, "
+            f"which asks none of them. Leave the level out, or use serial"
+        )
+
+
+def _check_condition(request: Set | Delete, rule: Rule) -> None:
+    """InvalidRequest unless what the write depends on makes sense."""
+    if not rule.serial:
+        raise InvalidRequest(
+            f"bucket {request.bucket!r} does not compare, for its rule is {rule.value}; use one with rule "
+            f"register (built in: {', '.join(BUILT_IN_LATER)})"
+        )
+    if request.defer:
+        raise InvalidRequest(
+            "a write in a register cannot be deferred, for its replicas agree on it: write without defer"
+        )
+    expects = request.condition in (IF_VERSION, IF_VALUE)
+    if not 0 <= request.condition <= ADD or (request.expected and not expects):
+        raise InvalidRequest("there is no such condition of a write: compare with a version, or a value")
+    if request.condition == IF_VERSION:
+        version_of(request.expected)
+    if request.condition and rule.immutable and request.condition != IF_ABSENT:
+        raise InvalidRequest(
+            f"in bucket {request.bucket!r} the first write wins, for good: a write there is made if the key "
+            f"is absent, and depends on nothing else. Leave the condition out"
+        )
+    if request.condition == ADD and (isinstance(request, Delete) or number_of(request.value) is None):
+        raise InvalidRequest("what is added must be a whole number in decimal digits, as 1 or -20")
 
 
 def _check_deferrable(context: Context, level: Level, rule: Rule) -> None:
@@ -135,6 +186,12 @@ def admit_get(context: Context, request: Get, now: Instant) -> tuple[Level, byte
     """The level, the row and its rule."""
     level = _read_level(context, request)
     rule = _rule(context, request.bucket)
+    _check_serial(level, rule, request.bucket)
+    if rule.serial and (request.stale_ms_max or request.degrade_ms > 0):
+        raise InvalidRequest(
+            "a read of a register is either serial, and never stale, or at one: leave the bound on its "
+            "staleness out"
+        )
     _check_key(request.key)
     _check_room(context, context.load.answer_bytes, now)
     if request.floor:
@@ -168,6 +225,7 @@ def admit_scan(context: Context, outbox: Outbox, request: Scan, now: Instant) ->
     """The level, the bucket and its rule."""
     level = _read_level(context, request)
     rule = _rule(context, request.bucket)
+    _check_serial(level, rule, request.bucket)
     for name, part in (("prefix", request.prefix), ("place to go on from", request.after)):
         if len(part) > KEY_BYTES_MAX:
             raise InvalidRequest(f"the {name} has {len(part)} bytes; keys have at most {KEY_BYTES_MAX}")
@@ -206,7 +264,7 @@ def _level(context: Context, request: Set | Delete | Get | Scan) -> Level:
     """The level of a request whose level and deadline make sense."""
     level = _LEVELS.get(request.level)
     if level is None:
-        raise InvalidRequest(f"there is no level {request.level}; use any, one, quorum or all")
+        raise InvalidRequest(f"there is no level {request.level}; use any, one, quorum, all or serial")
     check_timeout(context, request.timeout_ms)
     return level
 
@@ -230,6 +288,11 @@ def check_timeout(context: Context, timeout_ms: int) -> None:
 def _rule(context: Context, bucket: str) -> Rule:
     held = context.buckets.by_name.get(bucket)
     if held is None:
+        if context.peers.unknowing():
+            raise Unavailable.because(
+                f"bucket {bucket[:64]!r} is not known to this node, which does not know yet what the cluster "
+                f"is; nothing was done. Try again, or ask another node"
+            )
         names, gone = ", ".join(sorted(context.buckets)), context.buckets.gone(bucket)
         if context.peers.behind:
             raise InvalidRequest(

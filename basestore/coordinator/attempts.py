@@ -62,6 +62,12 @@ class Content(NamedTuple):
         stamper)."""
         return self.seal(digester, version, version.wall_ms + self.ttl_ms if self.ttl_ms else 0)
 
+    def compared(self, condition: int, expected: bytes) -> "Content":
+        """In a register: what the identity of such a write is checked with, for it is another one if it
+        depends on something else."""
+        told = bytes((condition,)) + len(expected).to_bytes(4) + expected
+        return self._replace(value=told + self.value)
+
     def left(self, found: Record, digester: Digester) -> bool:
         """Whether this record is of this very write, under whatever version."""
         if not self.named(found) or bool(self.ttl_ms) != bool(found.expires_ms):

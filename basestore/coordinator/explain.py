@@ -1,8 +1,8 @@
 """Explain: what every member knows of one key, asked of them all and sent to the client.
 
-The answer says what each replica holds, which hints are kept where, and who was not heard. It decides
-nothing: `results.explanation` does, at the client's. Nothing is repaired, and a damaged record is not
-even noted.
+The answer says what each replica holds, of a register also what it has promised and accepted, which hints are
+kept where, and who was not heard. It decides nothing: `results.weighing` does, at the client's. Nothing is
+repaired, and a damaged record is not even noted.
 
 The same is asked before a session is told that what it has seen is gone (`look_for`). For a version that is
 on no replica may still be on its way: a member may keep a hint of it, one that comes too late, or one that it
@@ -17,6 +17,7 @@ replicas have held it, or a better one. Where none holds anything that was purge
 and taken by no replica as far as the session knows, none of them can say so much.
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox, weight
@@ -42,6 +43,7 @@ from basestore.protocol.operator import (
     Traced,
     Unheard,
 )
+from basestore.protocol.replication import AcceptorRow
 from basestore.repair.read_repair import reaches
 from basestore.repair.rule import Rule
 from basestore.repair.version import HEAD_BYTES, VERSION_BYTES, Version
@@ -92,10 +94,27 @@ def _explained(
     reach = best.reach if best is not None else []
     time_ms = context.peers.clock.about_ms(now)
     lost = max((answer.lost for answer in answers.values()), default=0)
+    agreeing = _agreeing(context, row, answers) if rule.serial else ()
     answer = Explained(
-        request.id, rule.value, time_ms, told, hints, unheard, reach, lost, *door, deferred
+        request.id, rule.value, time_ms, told, hints, unheard, reach, lost, *door, deferred, *agreeing
     )  # fmt: skip
     outbox.put(answer, weight(answer))
+
+
+def _agreeing(
+    context: Context, row: bytes, answers: Mapping[int, Traced]
+) -> tuple[list[AcceptorRow], list[int], list[int], int]:
+    """What acceptors have said of a row of a register, and who must agree on it."""
+    number_of, placement, partition = context.peers.number_of, context.placement, row_partition(row)
+    numbers = [number_of[replica] for replica in placement.replicas[partition]]
+    acceptors = [
+        each._replace(number=number)
+        for number in numbers
+        if number in answers
+        for each in answers[number].acceptor[:1]
+    ]
+    old, new = placement.agreeing(partition)
+    return acceptors, [number_of[at] for at in old], [number_of[at] for at in new], placement.since(partition)
 
 
 def may_come(floor: bytes, result: Finding | RequestFailed) -> bool:

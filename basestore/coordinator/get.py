@@ -167,7 +167,7 @@ class ClientGet:
                 return
             found = record.live(time_ms)
             value = record.value if found else b""
-            version, expires_ms = record.blob[:VERSION_BYTES], record.expires_ms
+            version, expires_ms = record.known_as, record.expires_ms
         stable = 0 if finding.lossy else finding.stable
         told: tuple[Any, ...] = ()
         if self._bounded or because:
@@ -176,6 +176,8 @@ class ClientGet:
             request.id, found, value, version, expires_ms, finding.required, finding.responded,
             finding.diverged, finding.repaired, finding.final, *told,
         )  # fmt: skip
+        if record is not None and self._rule.serial:
+            answer = answer._replace(order=record.blob[:VERSION_BYTES])
         size = SMALL_BYTES + len(value)
         context.load.answer_bytes += (size - context.load.answer_bytes) // 8
         seconds = now.monotonic - self._begun.monotonic

@@ -21,7 +21,7 @@ rows for it at most, dead ones included, so that few requests lead through many 
 It ends early also where it would cost too many single reads. It repairs nothing by itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -49,10 +49,17 @@ ALL_READS_MAX = 1024  # of all pages under way
 WIDEN_S_MAX = 0.5
 
 
-def scan(context: Context, outbox: Outbox, request: Scan, now: Instant) -> None:
-    """Begin a page; InvalidRequest or RequestFailed when nothing was begun."""
+Report = Callable[[Finding | RequestFailed, Instant], None]
+ReadRow = Callable[[Context, bytes, Rule, Level, float, Report, Instant], object]
+
+
+def scan(context: Context, outbox: Outbox, request: Scan, now: Instant, read_row: ReadRow = read) -> None:
+    """Begin a page; InvalidRequest or RequestFailed when nothing was begun. `read_row`: reads one of which
+    replicas do not agree; of registers at any level but ONE it is another than `quorum_read`'s."""
     level, bucket, rule = admit_scan(context, outbox, request, now)
-    RangeScan(context, outbox, request, bucket, rule, level).begin(now)
+    if rule.serial and level is not Level.ONE:
+        level = Level.SERIAL
+    RangeScan(context, outbox, request, bucket, rule, level, read_row).begin(now)
 
 
 class _Share(NamedTuple):
@@ -80,14 +87,16 @@ class RangeScan(Operation):
 
     __slots__ = (
         "_after", "_begun", "_bucket", "_client", "_context", "_deadline", "_ended", "_found", "_level",
-        "_limit", "_more", "_reasons", "_request", "_rows", "_rule", "_shares", "_slices",
-        "_time_ms", "_unanswered", "_unread", "_widen_s",
+        "_limit", "_more", "_read_row", "_reasons", "_request", "_rows", "_rule", "_shares", "_slices",
+        "_time_ms", "_unanswered", "_unlearned", "_unread", "_widen_s",
     )  # fmt: skip
 
     def __init__(
-        self, context: Context, client: Outbox, request: Scan, bucket: bytes, rule: Rule, level: Level
-    ) -> None:
+        self, context: Context, client: Outbox, request: Scan, bucket: bytes, rule: Rule, level: Level,
+        read_row: ReadRow,
+    ) -> None:  # fmt: skip
         super().__init__(PAGE_BYTES_MAX)
+        self._read_row = read_row
         self._context = context
         self._client = client
         self._request = request
@@ -107,6 +116,7 @@ class RangeScan(Operation):
         self._shares: dict[int, _Share] = {}  # by request, those that wait for an answer
         self._reasons: dict[int, str] = {}  # of members that will not answer
         self._rows: dict[int, dict[bytes, Record]] = {}
+        self._unlearned: set[bytes] = set()  # of registers: rows of which more may be chosen
         self._after = b""
         self._more = False
 
@@ -152,7 +162,7 @@ class RangeScan(Operation):
         deadline_ms = now.wall_ms + int((self._deadline - now.monotonic) * 1e3)
         message = ReadRange(
             context.operations.issue(self), partitions, self._bucket, request.prefix, request.after,
-            self._limit, self._time_ms or 0, deadline_ms,
+            self._limit, self._time_ms or 0, deadline_ms, self._level is Level.SERIAL,
         )  # fmt: skip
         size = SMALL_BYTES + 9 * len(partitions) + len(request.prefix) + len(request.after)
         if not context.peers.send(replica, message, size):
@@ -185,11 +195,12 @@ class RangeScan(Operation):
         self._context.peers.all[member].scan_latency.add(now.monotonic - share.asked_s)
         rows = answer.rows
         held = {row: Record(blob) for row, blob in zip(rows[::2], rows[1::2], strict=True)}
-        if not set(map(row_partition, held)) <= set(share.partitions):
+        if not set(map(row_partition, (*held, *answer.unlearned))) <= set(share.partitions):
             raise ProtocolError("a Range message holds rows of partitions that it was not asked for")
         if len(answer.stables) != len(share.partitions):
             raise ProtocolError("a Range message tells other stable stamps than it was asked for")
         self._rows.setdefault(member, {}).update(held)
+        self._unlearned.update(answer.unlearned)
         for partition, stable in zip(share.partitions, answer.stables, strict=True):
             slice = self._slices[partition]
             slice.awaited.discard(member)
@@ -207,7 +218,7 @@ class RangeScan(Operation):
     def _merge(self, now: Instant) -> None:
         """Enough replicas of each partition have answered: weigh the rows that all answers cover, in key
         order."""
-        rows = {row for held in self._rows.values() for row in held}
+        rows = self._unlearned.union(*self._rows.values())
         keys = sorted((row_key(row), row) for row in rows)
         if self._more:
             keys = [pair for pair in keys if pair[0] <= self._after]
@@ -233,6 +244,8 @@ class RangeScan(Operation):
     def _weigh(self, row: bytes) -> tuple[bool, Record | None]:
         """Whether all that count hold this row alike, and what they hold; they are as many as the level
         requires, so that it needs no read."""
+        if row in self._unlearned:
+            return False, None
         slice = self._slices[row_partition(row)]
         heard, quorum = slice.heard, slice.quorum
         counted = quorum.choose(list(heard), ())
@@ -269,7 +282,7 @@ class RangeScan(Operation):
             self._finish(now)
 
         try:
-            read(self._context, row, self._rule, self._level, self._deadline, report, now)
+            self._read_row(self._context, row, self._rule, self._level, self._deadline, report, now)
         except Unavailable as error:
             self._unread -= 1
             self._context.load.scan_reads -= 1
@@ -292,7 +305,7 @@ class RangeScan(Operation):
                 break
             last = key
             if record.live(self._time_ms or 0):
-                rows += (key, record.value, record.blob[:VERSION_BYTES], record.expires_ms.to_bytes(8))
+                rows += (key, record.value, record.known_as, record.expires_ms.to_bytes(8))
                 size += len(key) + len(record.value) + VERSION_BYTES + 40
         if not self._client.roomy:
             self._fail(Overloaded(TOO_MUCH_ASKED), now)

@@ -26,7 +26,7 @@ from basestore.coordinator.attempts import Content
 from basestore.errors import ClockSkew, InvalidRequest, Overloaded
 from basestore.instant import Instant
 from basestore.repair.clock import HybridClock, NotYet
-from basestore.repair.version import COUNTER_BITS, Digester, Record, Version, encode_version
+from basestore.repair.version import COUNTER_BITS, Digester, Record, Version, encode_ballot, encode_version
 from basestore.rows import row_partition
 
 STALENESS_UNKNOWN = -1
@@ -70,6 +70,17 @@ class Stamper:
         version = self.stamp(content.row, now, content.after)
         expires_ms = self.expiry_ms(version, content.ttl_ms, now) if content.ttl_ms else 0
         return content.seal(digester, version, expires_ms)
+
+    def ballot(self, now: Instant) -> bytes:
+        """A ballot, above all stamps that were met: stamp and origin, encoded; ClockSkew, or NotYet."""
+        self.check_clock(now)
+        return encode_ballot(self._clock.tick(now.wall_ms), self._origin)
+
+    def version(self, ballot: bytes, row: bytes) -> Version:
+        """The version of a record that is sent under a ballot of this node: of one record, and no other."""
+        partition = row_partition(row)
+        self._numbers[partition] += 1
+        return Version(int.from_bytes(ballot[:8]), self._origin, self._numbers[partition])
 
     def take_back(self, row: bytes) -> None:
         """The version that was drawn last, for this row, was given to nothing: the next write has its number.

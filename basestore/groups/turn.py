@@ -20,14 +20,13 @@ Writes keep their order: what comes later has the greater stamp, grouped or not.
 case's checks, and decides nothing that the coordinator does not decide as well.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import add
 from typing import Any, Final
 
 from basestore.cluster.outbox import Outbox
-from basestore.consistency import Level
+from basestore.consistency import COUNTED, Level
 from basestore.coordinator.context import Context
-from basestore.coordinator.coordinator import receive
 from basestore.coordinator.get import compares
 from basestore.errors import ClockSkew
 from basestore.groups.read_group import ReadColumns, ReadGroup
@@ -42,7 +41,8 @@ from basestore.repair.version import NO_PROPOSAL, PROPOSAL_BYTES, VERSION_BYTES,
 GROUPED: Final = frozenset((Set, Delete, Get, WriteMany, GetMany))
 VALUE_BYTES_MAX: Final = 64 << 10  # of a plain write: a longer one gains nothing in a group
 Asked = tuple[Outbox, Any]
-_LEVELS: Final = {level.value: level for level in Level}
+Receive = Callable[[Outbox, Any, Instant], None]
+_LEVELS: Final = {level.value: level for level in COUNTED}
 _READ_LEVELS: Final = frozenset(_LEVELS) - {Level.ANY.value}
 _READS: Final = frozenset((Get, GetMany))
 _MANY: Final = frozenset((WriteMany, GetMany))
@@ -98,8 +98,9 @@ class _Reads:
 class Turn:
     """Of one node."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, receive: Receive) -> None:
+        """`receive`: begins a request that is begun singly."""
+        self._context, self._receive = context, receive
         self._asked: list[Asked] = []
         self._changes = -1
         self._see_to_buckets()
@@ -109,7 +110,7 @@ class Turn:
         buckets = self._context.buckets
         self._changes = buckets.changes
         self._names = {  # as they begin the rows of plain buckets
-            name: buckets.stem(name) for name, bucket in buckets.by_name.items() if not bucket.rule.immutable
+            name: buckets.stem(name) for name, bucket in buckets.by_name.items() if bucket.rule.plain
         }
         self._degrading = {name for name, options in buckets.options.items() if options.degrade_s}
 
@@ -143,7 +144,7 @@ class Turn:
     def _begin_singly(self, asked: Iterable[Asked], now: Instant) -> None:
         for outbox, request in asked:
             for each in singly((request,)):
-                receive(self._context, outbox, each, now)
+                self._receive(outbox, each, now)
 
     # --- writes ------------------------------------------------------------------------------
 
@@ -164,17 +165,17 @@ class Turn:
         """Put a write with those of its kind; False if it is special."""
         outbox, request = asked
         if type(request) is Set:
-            number, bucket, key, value, level, timeout_ms, ttl_ms, proposal, repeats, after, defer = request
-            tombstone = False
+            number, bucket, key, value, level, timeout_ms, ttl_ms = request[:7]
         else:
-            number, bucket, key, level, timeout_ms, proposal, repeats, after, defer = request
-            value, ttl_ms, tombstone = b"", 0, True
+            number, bucket, key, level, timeout_ms = request[:5]
+            value, ttl_ms = b"", 0
+        tombstone, (proposal, repeats, after, defer, *compared) = type(request) is Delete, request[-6:]
         context, name = self._context, self._names.get(bucket)
         if (
             name is None or repeats or ttl_ms or defer or not 0 <= after <= context.stamper.last
             or len(proposal) not in (0, PROPOSAL_BYTES) or not 0 < len(key) <= KEY_BYTES_MAX
             or len(value) > VALUE_BYTES_MAX or level not in _LEVELS
-            or not 0 < timeout_ms <= context.timeout_ms_max
+            or not 0 < timeout_ms <= context.timeout_ms_max or any(compared)
         ):  # fmt: skip
             return False
         row = context.placement.row_of(name + key)

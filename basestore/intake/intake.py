@@ -84,10 +84,10 @@ class Intake:
         caller = self._callers[outbox] = Caller(outbox, shared, decoder, room)
         return caller
 
-    def tell(self, message: Message, since: int, size: int) -> None:
-        """Say something to all clients that speak this version, or a later one."""
+    def tell(self, message: Message, versions: range, size: int) -> None:
+        """Say something to all clients that speak one of these versions."""
         for outbox in self._callers:
-            if outbox.version >= since:
+            if outbox.version in versions:
                 outbox.put(message, size, 0)
 
     def caller(self, outbox: Outbox) -> Caller:

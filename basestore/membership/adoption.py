@@ -18,6 +18,7 @@ from basestore.instant import Instant
 from basestore.membership.metadata_group import Coming, MetadataGroup
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Goodbye, MemberRow, Renewed, rows_of_buckets
+from basestore.protocol.limits import SERIAL_SINCE, WIRE_MAX
 from basestore.repair.moving import left_of
 from basestore.repair.seats import Seats
 from basestore.replica.admission import Admission
@@ -28,11 +29,12 @@ from basestore.topology.buckets import Buckets
 from basestore.topology.changes import Standing
 from basestore.topology.topology import MemberEntry, Topology
 
-SINCE: Final = 10  # version of the wire
+# Versions of the wire that know Renewed: without rules that are serial, and with them.
+RENEWED: Final = range(10, SERIAL_SINCE), range(SERIAL_SINCE, WIRE_MAX + 1)
 _BY_CLOCK: Final = frozenset((Standing.MEMBER, Standing.DRAINING))  # whose clocks count
 _UNKNOWN: Final = -1  # the index of nobody
 LEFT: Final = Goodbye("this node has left the cluster; ask another one")
-Tell = Callable[[Message, int, int], None]
+Tell = Callable[[Message, range, int], None]
 
 
 class Adoption:
@@ -51,15 +53,15 @@ class Adoption:
         members = [MemberRow(each.number, each.name, each.address) for each in cluster.members]
         self._welcome = self._told = Renewed(members, rows_of_buckets(buckets.rows()))
         self._partitions = cluster.partitions
-        self._tell: Tell = lambda message, since, size: None
+        self._tell: Tell = lambda message, versions, size: None
 
     def begin(
         self, group: MetadataGroup, group_commit: GroupCommit, tell: Tell,
         hand_on: Callable[[Iterable[int]], None], now: Instant,
     ) -> None:  # fmt: skip
         """Go by the topology that the store knows, and by those that come. `tell`: says something to all
-        clients that speak such a version; `hand_on`: these partitions have other seats, so hints of them may
-        be for others."""
+        clients that speak one of these versions; `hand_on`: these partitions have other seats, so hints of
+        them may be for others."""
         self._tell, self._hand_on = tell, hand_on
         self._dropped = DroppedRows(group_commit, self._replica, self._buckets)
         self._given_up = GivenUpRows(group_commit, self._replica, self._partitions)
@@ -76,7 +78,7 @@ class Adoption:
             present, stayed = {each.number: each.name for each in topology.present}, not self._peers.left
             self._peers.adopt(present, topology.formers, now)
             if stayed and self._peers.left:  # so those that know others go there
-                self._tell(LEFT, 0, weight(LEFT))
+                self._tell(LEFT, range(WIRE_MAX + 1), weight(LEFT))
         self._buckets.adopt(topology)
         changed = self._changed(self._seats, topology)
         self._admission.adopt(topology.epoch, changed)
@@ -85,6 +87,8 @@ class Adoption:
         if changed or (topology.dropped_since, dead) != self._recovery.known:
             unsure = self._unsure(self._seats, coming, changed)
             self._recovery.adopt(changed, topology.dropped_since, now, dead=dead, unsure=unsure)
+        if changed or topology.members is not self._members:
+            self._bind(topology)
         if changed or changes != self._buckets.changes:
             self._replica.see_to_buckets()
             self._dropped.look()
@@ -96,7 +100,17 @@ class Adoption:
             told = self._as_told(topology)
             if told != self._told:
                 self._told = told
-                self._tell(told, SINCE, weight(told))
+                for versions in RENEWED:
+                    said = told.heard_in(versions[0])
+                    self._tell(said, versions, weight(said))
+
+    def _bind(self, topology: Topology) -> None:
+        """Which members are acceptors of what this node holds."""
+        index_of, me = self._peers.index_of, self._peers.number_of[self._peers.me]
+        stores = {index_of[each.number]: each.store for each in topology.present if each.store}
+        barred = {at: {index_of[number] for number in of} for at, of in topology.barred.items()}
+        tenures = {at: of[me] for at, of in topology.came.items() if me in of}
+        self._recovery.seating.bind(stores, barred, tenures)
 
     def _as_told(self, topology: Topology) -> Renewed:
         """As clients are told of it."""
@@ -105,8 +119,9 @@ class Adoption:
 
     def greet(self, client: Outbox) -> Outbox:
         """It has connected, perhaps since what it was welcomed with has changed."""
-        if self._told != self._welcome and client.version >= SINCE:
-            client.put(self._told, weight(self._told), 0)
+        if self._told != self._welcome and any(client.version in versions for versions in RENEWED):
+            said = self._told.heard_in(client.version)
+            client.put(said, weight(said), 0)
         return client
 
     def foresee(self, coming: Coming, now: Instant) -> None:

@@ -61,6 +61,13 @@ class Membership:
             **{kind: self._stirring(hear) for kind, hear in self.asking.handlers.items()},
         }
 
+    def acceptor_of(self, member: int) -> bytes:
+        """By which id a member accepts what registers are to hold, as far as it is known: that by which it
+        votes. It is another once what was synced may be gone: not where a store was only killed."""
+        if member != self._peers.me:
+            return self.group.voters_of.get(member, b"")
+        return self.group.voter if self.group.is_itself else b""
+
     def _stirring(self, hear: Handler) -> Handler:
         """The next step has something to do once this is heard."""
 

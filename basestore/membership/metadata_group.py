@@ -108,10 +108,10 @@ class MetadataGroup:
     @property
     def voter(self) -> bytes:
         """By what this store votes, as others are told; a copy tells the id of its own store."""
-        return self._allegiance.voter if self._is_itself else self._identity.store
+        return self._allegiance.voter if self.is_itself else self._identity.store
 
     @property
-    def _is_itself(self) -> bool:
+    def is_itself(self) -> bool:
         return self._identity.store == self._allegiance.store
 
     @property
@@ -122,7 +122,7 @@ class MetadataGroup:
     @property
     def _speaks(self) -> bool:
         """Whether it may vote, or acknowledge entries: it may be an older disk, that has forgotten both."""
-        return self._is_itself and self.confirmed
+        return self.is_itself and self.confirmed
 
     @property
     def allegiance(self) -> Allegiance:

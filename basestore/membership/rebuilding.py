@@ -34,9 +34,11 @@ from basestore.membership.group_log import Allegiance, GroupLog, open_log
 from basestore.protocol.membership import GROUP_BYTES
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage.engine import Engine
+from basestore.topology.changes import STORE_BYTES
 
 FORMERS_MAX: Final = 64
 SKIPPED_MIN: Final = 1_000_000
+UNKNOWN_STORE: Final = bytes(STORE_BYTES)  # of nobody
 _NO_GROUP: Final = (
     "the store follows no metadata group yet, so none can be lost: start the node. The group is founded by "
     "itself, once all members of the file are heard and speak version 10 of the wire; until then nothing but "
@@ -54,10 +56,14 @@ def rebuild(engine: Engine, config: NodeConfig, group: bytes, skipped: int) -> s
     assert topology is not None
     term, epoch = stored.term + 1, topology.epoch + skipped
     me = Voter(config.member.number, held.voter)
+    # A member may have been bound by what is lost, and have come to another store since: so whichever it is
+    # bound to next, it is barred.
+    members = tuple(e if e.store else e._replace(store=UNKNOWN_STORE) for e in topology.members)
     # Dropped at this epoch are all buckets that only the old group knew: they are looked for by this.
     begun = replace(
-        topology, epoch=epoch, founded=True, last_bucket=topology.last_bucket + skipped, dropped_since=epoch
-    )
+        topology, epoch=epoch, founded=True, last_bucket=topology.last_bucket + skipped, dropped_since=epoch,
+        members=members,
+    )  # fmt: skip
     log.stage_base(Snapshot(epoch, term, frozenset((me,)), begun.encode()))
     log.drop_behind(epoch)
     formers = (held.formers + held.group)[-FORMERS_MAX * GROUP_BYTES :]

@@ -19,6 +19,7 @@ from basestore.coordinator.context import Context, refuse
 from basestore.errors import InvalidRequest, NoLeader, RequestFailed
 from basestore.instant import Instant
 from basestore.membership.membership import Membership
+from basestore.protocol.limits import SERIAL_SINCE
 from basestore.protocol.membership import (
     CONSISTENT,
     DEFAULT,
@@ -31,7 +32,16 @@ from basestore.protocol.membership import (
     TopologyChanged,
     TopologyTold,
 )
-from basestore.topology.changes import MOVES_SINCE, OF_MOVES, Change, RemoveMember, ReplaceMember, SetSetting
+from basestore.repair.rule import Rule
+from basestore.topology.changes import (
+    MOVES_SINCE,
+    OF_MOVES,
+    Change,
+    CreateBucket,
+    RemoveMember,
+    ReplaceMember,
+    SetSetting,
+)
 from basestore.topology.entries import encode_entry, read_suggested
 from basestore.topology.own_settings import wrong_setting
 from basestore.topology.topology import Outcome, Topology
@@ -45,7 +55,7 @@ class TopologyRequests:
     def __init__(self, context: Context, membership: Membership) -> None:
         self._context, self._membership = context, membership
         self._told: Topology | None = None
-        self._telling = b""
+        self._telling = dict[bool, bytes]()  # by whether who asks knows of serial buckets
         self.requests: Mapping[type, Callable[[Outbox, Any, Instant], None]] = {
             ReadTopology: self._refusing(self._read),
             ReadHistory: self._refusing(self._read_history),
@@ -90,18 +100,21 @@ class TopologyRequests:
         for member, at in sorted(told.items()):
             epochs += (peers.number_of[member], at.epoch)
         answer = TopologyTold(
-            request, self._encoded(topology), group.group,
+            request, self._encoded(topology, outbox.version), group.group,
             -1 if number is None else number, leader.heard_ms(now), raft.term if raft is not None else 0,
             voters, learners, epochs,
         )  # fmt: skip
         outbox.put(answer, weight(answer))
 
-    def _encoded(self, topology: Topology) -> bytes:
+    def _encoded(self, topology: Topology, version: int) -> bytes:
         """As clients are told of it, made once: they ask for no outcomes, which are most of its bytes."""
         if topology is not self._told:
-            self._told = topology
-            self._telling = replace(topology, outcomes={}).encode()
-        return self._telling
+            self._told, self._telling = topology, {}
+        serial = version >= SERIAL_SINCE
+        if serial not in self._telling:
+            told = replace(topology, outcomes={})
+            self._telling[serial] = (told if serial else told.without_serial()).encode()
+        return self._telling[serial]
 
     def _read_history(self, outbox: Outbox, request: ReadHistory, now: Instant) -> None:
         if not 0 < request.limit <= ROWS_MAX or request.after < -1:
@@ -139,6 +152,9 @@ class TopologyRequests:
             raise InvalidRequest(wrong)
         if isinstance(change, OF_MOVES) and (lacks := self._context.feature_level.lacks(MOVES_SINCE)):
             raise InvalidRequest(f"nothing can be moved yet: {lacks}")
+        serial = change.rule if isinstance(change, CreateBucket) and Rule(change.rule).serial else ""
+        if serial and (lacks := self._context.feature_level.lacks(SERIAL_SINCE)):
+            raise InvalidRequest(f"no bucket can have rule {serial} yet: {lacks}")
         dead = isinstance(change, RemoveMember) or (isinstance(change, ReplaceMember) and change.dead)
         index = self._context.peers.index_of.get(change.number) if dead else None  # type: ignore[union-attr]
         if index is None:

@@ -5,6 +5,7 @@
     planned        so many partitions at once as the bounds allow begin to fill, the rest wait
     under way      each goes on when those that hold it say that it may (`repair/moving.py`)
     not wanted     a move to others than the plan says is taken back
+    acceptors      who is one, the leader sees to before all that (`acceptors.py`)
     all is done    who is dead, or was drained and keeps no only copy of a write any more, and votes no more,
                    has left
 
@@ -24,6 +25,7 @@ from basestore.cluster.peers import Peers
 from basestore.consensus.raft import Raft
 from basestore.instant import Instant
 from basestore.membership.metadata_group import MetadataGroup
+from basestore.moves.acceptors import Acceptors
 from basestore.moves.reports import MoveReports
 from basestore.protocol.membership import MoveRow
 from basestore.repair.moving import Report, awaited, next_seats
@@ -43,12 +45,12 @@ class Conductor:
 
     def __init__(
         self, group: MetadataGroup, peers: Peers, reports: MoveReports,
-        has_none: Callable[[int, int, Instant], bool],
+        has_none: Callable[[int, int, Instant], bool], acceptors: Acceptors,
     ) -> None:  # fmt: skip
         """`has_none(member, epoch, now)`: whether it is known to keep no only copy of a write, from when it
         went by this epoch on."""
         self._group, self._peers, self._reports = group, peers, reports
-        self._has_none = has_none
+        self._has_none, self._acceptors = has_none, acceptors
         self._due_s = 0.0
         self._proposed: tuple[Raft, int] | None = None  # the entry that is under way, and whose it is
         self._idle: dict[int, int] = {}  # who could leave, by number, and by which epoch that was seen
@@ -80,6 +82,8 @@ class Conductor:
         there = {peer.number for peer in self._peers.present if peer.number in joining and alive[peer.index]}
         # What is planned or begun by this would otherwise be by what is no more: a cancel may be on its way.
         latest = topology.epoch == raft.commit == raft.log.last
+        if latest and (change := self._acceptors.next(topology, self.reports)) is not None:
+            return change
         if topology.unplanned or not there <= self._weighed:
             if not latest:
                 return None
@@ -99,7 +103,8 @@ class Conductor:
         rows, dead = [], topology.dead
         for at, seats in topology.moving.items():
             reports, linked = self.reports(at, seats), self._linked(seats)
-            new = next_seats(seats, topology.goal(at), reports, linked, dead)
+            barred = topology.barred.get(at, frozenset())
+            new = next_seats(seats, topology.goal(at), reports, linked, dead, barred)
             if new is not None:
                 rows.append(new.row(at))
         return rows
@@ -134,8 +139,8 @@ class Conductor:
 
     def reports(self, partition: int, seats: Seats) -> dict[int, Report]:
         """The same, as far as a next stage depends on it."""
-        rows, old = self.rows(partition, seats), set(seats.old)
-        return {number: Report(row.fit, old & {*unpacked(row.met)}) for number, row in rows.items()}
+        rows, both = self.rows(partition, seats), set(seats.both)
+        return {number: Report(row.fit, both & {*unpacked(row.met)}) for number, row in rows.items()}
 
     @property
     def _there(self) -> set[int]:
@@ -149,8 +154,8 @@ class Conductor:
 
     def awaited(self, topology: Topology, partition: int) -> set[int]:
         """For whom the move of a partition waits, by number."""
-        seats = topology.seats[partition]
-        return awaited(seats, self.reports(partition, seats), self._linked(seats), topology.dead)
+        seats, barred = topology.seats[partition], topology.barred.get(partition, frozenset())
+        return awaited(seats, self.reports(partition, seats), self._linked(seats), topology.dead, barred)
 
     def _gone(self, raft: Raft, topology: Topology, now: Instant) -> int | None:
         """A member that is to leave, and holds nothing any more, nor votes. Who is drained keeps no write for

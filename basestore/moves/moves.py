@@ -1,5 +1,6 @@
 """Moves: this node's share in who holds what, as that changes while it is served.
 
+    acceptors    the leader binds members to stores, and takes in who was barred
     conductor    the leader plans, and has partitions go through the stages of their seats
     reports      what members have proven of these, told to the leader
     progress     how far all has come, told to clients
@@ -17,10 +18,11 @@ from basestore.cluster.outbox import Outbox
 from basestore.coordinator.context import Context
 from basestore.instant import Instant
 from basestore.membership.membership import Membership
+from basestore.moves.acceptors import Acceptors
 from basestore.moves.conductor import Conductor
 from basestore.moves.progress import Progress
 from basestore.moves.reports import MoveReports
-from basestore.protocol.membership import AskMoves, MoveReport, MovesTold, ReadMoves
+from basestore.protocol.membership import AskMoves, Finished, MoveReport, MovesTold, ReadMoves
 from basestore.replica.summaries import Summaries
 
 
@@ -31,12 +33,18 @@ class Moves:
         self, context: Context, membership: Membership, certificates: Certificates, summaries: Summaries,
         closed_stamps: ClosedStamps,
     ) -> None:  # fmt: skip
-        self._group_commit = context.group_commit
+        self._group_commit, self._finishing = context.group_commit, certificates.finishing
+        level, lasting = context.feature_level, membership.following.lasting
+        self._finishing.level, self._finishing.acceptor_of = lambda: level.level, membership.acceptor_of
         self.reports = MoveReports(context.peers, membership.leader, certificates, summaries)
-        self.conductor = Conductor(membership.group, context.peers, self.reports, closed_stamps.has_none)
+        acceptors = Acceptors(context.peers, membership.acceptor_of, level, lasting)
+        self.conductor = Conductor(
+            membership.group, context.peers, self.reports, closed_stamps.has_none, acceptors
+        )
         self.progress = Progress(context, membership, self.conductor)
         self.handlers: Mapping[type, Callable[[int, Outbox, Any, Instant], None]] = {
             MoveReport: self.reports.hear,
+            Finished: self._finishing.hear,
             AskMoves: self.progress.hear_ask,
             MovesTold: self.progress.hear,
         }
@@ -46,5 +54,6 @@ class Moves:
         """Time has passed."""
         if not self._group_commit.stalled:  # what is proposed is staged
             self.conductor.tick(now)
+            self._finishing.tick(now)
         self.reports.tick(now)
         self.progress.tick(now)

@@ -1,4 +1,5 @@
-"""Move reports: what this node has proven of partitions whose seats are being changed, told to the leader.
+"""Move reports: what this node has proven of partitions whose seats are being changed, or of which it is
+barred as an acceptor, told to the leader.
 
 A report is a fact about this store under the entry that last changed the seats: it is kept nowhere, told when
 it changes, and again now and then, and to a new leader or on a new link at once. What must survive stands in
@@ -10,19 +11,22 @@ the log, and in what exchanges have made durable: so a move goes on after any cr
 Decides nothing (`conductor.py` does).
 """
 
+from itertools import islice
 from typing import Final
 
 from basestore.anti_entropy.certificates import Certificates
 from basestore.cluster.outbox import Outbox, weight
 from basestore.cluster.peers import Peers
+from basestore.cluster.seating import in_turn
 from basestore.instant import Instant
 from basestore.membership.leader_watch import LeaderWatch
 from basestore.protocol.membership import MoveReport, MoveRow
-from basestore.repair.seats import Seats, packed, unpacked
+from basestore.repair.seats import Seats, Stage, packed, unpacked
 from basestore.replica.summaries import Summaries
 
 LOOK_S: Final = 0.1
 AGAIN_S: Final = 5.0
+ROWS_MAX: Final = 256  # of one report, and so many of those that are barred are looked at at once
 
 
 class MoveReports:
@@ -39,6 +43,7 @@ class MoveReports:
         self._told: dict[int, MoveRow] = {}
         self._told_on: Outbox | None = None
         self._due_s = self._again_s = 0.0
+        self._last = -1  # the last partition that was looked at of those of which it is barred
 
     def hear(self, member: int, outbox: Outbox, said: MoveReport, now: Instant) -> None:
         """A member's, on this link; ProtocolError where it names members that there are not."""
@@ -61,21 +66,25 @@ class MoveReports:
 
     def tick(self, now: Instant) -> None:
         """See what is proven by now, and tell what is new of it."""
-        if not self._certificates.seating.moving:
+        seating = self._certificates.seating
+        if not (seating.moving or seating.out):
             self._own, self._told = {}, {}
             return
         if now.monotonic < self._due_s:
             return
         self._due_s = now.monotonic + LOOK_S
-        self._own = {partition: self._row(partition) for partition in self._certificates.seating.moving}
+        barred = in_turn(seating.out, self._last, ROWS_MAX)
+        self._last = barred[-1] if barred else -1
+        kept = {at: row for at, row in self._own.items() if at in seating.out}
+        self._own = kept | {partition: self._row(partition) for partition in seating.moving.union(barred)}
         leader = self._leader.member(now)
         if leader is None or leader == self._peers.me:
             return
         outbox = self._peers.all[leader].outbox
         if outbox is not self._told_on or now.monotonic >= self._again_s:
             self._told, self._told_on, self._again_s = {}, outbox, now.monotonic + AGAIN_S
-        news = [row for at, row in self._own.items() if _said(self._told.get(at)) != _said(row)]
-        if news:
+        rows = (row for at, row in self._own.items() if _said(self._told.get(at)) != _said(row))
+        if news := list(islice(rows, ROWS_MAX)):
             report = MoveReport(news)
             if outbox.put(report, weight(report)):
                 self._told.update({row.partition: row for row in news})
@@ -84,9 +93,11 @@ class MoveReports:
         certificates = self._certificates
         number_of = self._peers.number_of
         met = packed(sorted(number_of[each] for each in certificates.met(partition)))
-        since = certificates.seating.since(partition) or 0
-        counts = certificates.counts(partition)
-        return MoveRow(partition, since, counts, met, self._summaries.of[partition].count)
+        seats = certificates.seating.seats[partition]
+        # While it fills nothing need be finished yet: that stage says only who holds what was written.
+        own = certificates.finishing.own(partition, certificates.finishing.acceptor_of(self._peers.me))
+        fit = certificates.counts(partition) and (own or seats.stage is Stage.FILL)
+        return MoveRow(partition, seats.since, fit, met, self._summaries.of[partition].count)
 
 
 def _said(row: MoveRow | None) -> tuple[int, bool, bytes] | None:

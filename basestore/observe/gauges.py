@@ -14,6 +14,7 @@ from basestore.handoff.hints import Hints
 from basestore.instant import Instant
 from basestore.intake.figures import Figures
 from basestore.observe.group_watch import GroupState
+from basestore.observe.register_state import RegisterState
 from basestore.observe.status import state
 from basestore.repair.version import COUNTER_BITS
 from basestore.replica.disk_space import DiskSpace
@@ -123,6 +124,7 @@ class Gauges(NamedTuple):
                      of `deferred_bytes_max`
     intake           how what clients ask fares at the door
     group            how the metadata group stands
+    registers        how the node stands as an acceptor of registers
     """
 
     state: str
@@ -145,6 +147,7 @@ class Gauges(NamedTuple):
     deferred_bytes_max: int
     intake: Figures
     group: GroupState
+    registers: RegisterState
 
     @classmethod
     def of(
@@ -161,6 +164,7 @@ class Gauges(NamedTuple):
         hints: Hints,
         intake: Figures,
         group: GroupState,
+        registers: RegisterState,
     ) -> Self:
         """Read off these rooms; what are gauges already have their own."""
         return cls(
@@ -168,7 +172,7 @@ class Gauges(NamedTuple):
             operations.count, operations.bytes, group_commit.sequence - group_commit.durable_sequence,
             group_commit.unsynced_bytes, group_commit.full, group_commit.stuck_s, exchanges.count, lag, peers,
             disk, lossy, hints.deferred_count, hints.deferred_bytes, hints.deferred_bytes_max,
-            intake, group,
+            intake, group, registers,
         )  # fmt: skip
 
     def facts(self) -> dict[str, str]:

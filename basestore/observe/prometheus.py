@@ -58,6 +58,7 @@ class Exposition(Collector):
         yield from self._counters()
         yield from self._state()
         yield from self._door()
+        yield from self._registers()
         yield from self._peers()
         yield from self._group()
         yield from ProcessCollector(registry=None).collect()
@@ -179,6 +180,15 @@ class Exposition(Collector):
         if now.window is not None:
             text = "How many requests a client should have under way that has the fewest."
             yield GaugeMetricFamily("basestore_window_requests", text, now.window)
+
+    def _registers(self) -> Iterator[Metric]:
+        now = self._gauges.registers
+        for name, text, value in (
+            ("rows_unlearned", "Rows of registers that are accepted here and not learned.", now.unlearned),
+            ("rows_unlearned_age_seconds", "How long the oldest of them waits.", (now.oldest_ms or 0) / 1e3),
+            ("partitions_barred", "Partitions of which this node is no acceptor yet.", now.barred),
+        ):
+            yield GaugeMetricFamily(f"basestore_register_{name}", text, value)
 
     def _peers(self) -> Iterator[Metric]:
         def of_each(name: str, text: str, values: Iterable[tuple[PeerGauges, float | None]]) -> Metric:

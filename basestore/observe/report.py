@@ -29,6 +29,8 @@ from basestore.observe import status
 from basestore.observe.gauges import Gauges, Lag, PeerGauges
 from basestore.observe.group_watch import GroupWatch
 from basestore.observe.record_size import RecordSize
+from basestore.observe.register_state import RegisterState
+from basestore.registers.acceptors import Acceptors
 from basestore.replica.disk_space import DiskSpace
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
@@ -62,6 +64,7 @@ class Report:
     opened: Instant
     ticked: Instant
     membership: Membership
+    acceptors: Acceptors
     group: GroupWatch = field(init=False)
     record_size: RecordSize = field(init=False)
 
@@ -75,7 +78,7 @@ class Report:
             self.identity, self.replica, self.group_commit, self.operations, self.exchanges, self._lag(),
             PeerGauges.of(self.peers, self.hints), self.disk_space,
             len({row.partition for row in self.losses.all_open}), self.hints, self.intake.figures(),
-            self.group.state(self.ticked),
+            self.group.state(self.ticked), self._registers(),
         )  # fmt: skip
 
     def facts(self) -> dict[str, str]:
@@ -90,12 +93,17 @@ class Report:
         level = {"feature level": str(self.feature_level.level or "")}
         hot, door = self.clipping.facts(self.ticked), self.intake.figures().facts()
         group = self.group.state(self.ticked).facts()
-        return known | door | lag | disk | level | hot | group | dict(self.labels)
+        registers = self._registers().facts()
+        return known | door | lag | disk | level | hot | registers | group | dict(self.labels)
 
     def counters(self, now: Instant) -> dict[str, str]:
         """The facts, and what was counted since this opening of the store, up to now."""
         opening = {"opening": self.group_commit.generation.hex(), "seconds": str(now.monotonic)}
         return self.facts() | opening | self.gauges().facts() | self.metrics.facts()
+
+    def _registers(self) -> RegisterState:
+        seating, store = self.certificates.seating, self.identity.store
+        return RegisterState.of(self.acceptors, seating, store, self.opened, self.ticked)
 
     def _lag(self) -> Lag:
         lag_ms = self.config.cluster.closed_lag_ms

@@ -21,13 +21,24 @@ UNTAKEN: Final = b"?"  # at the end of a floor
 AS_ASKED: Final = -1  # in place of how stale an answer may be that is degraded: it may not be
 
 
-@message(10, unchecked=ANSWERED, added={"defer": 9})
+# What a write in a register depends on: nothing, that the key holds no value, its version, or its value. ADD
+# depends on nothing either: it adds to the number that is there.
+ANYHOW: Final = 0
+IF_ABSENT: Final = 1
+IF_VERSION: Final = 2
+IF_VALUE: Final = 3
+ADD: Final = 4
+
+
+@message(10, unchecked=ANSWERED, added={"defer": 9, "condition": 12, "expected": 12})
 class Set(NamedTuple):
     """Write a value. `identity`: what this write is to be known by, 8 bytes that the client has drawn, or
     none. `repeats`: it is an earlier attempt over again; then `identity` is what that one is known by
     (`repair.version.Identity`), with its version if the client was told. `after`: the greatest stamp that a
     session has seen (0: none); that of the write shall be greater. `defer`: a node that is overloaded may
-    keep it for its replicas, durably, and answer at once."""
+    keep it for its replicas, durably, and answer at once. `condition`, in a bucket of registers: what it
+    depends on, with what is `expected`: a version of 24 bytes, or a value. With ADD the value is a decimal
+    number, to be added."""
 
     id: int
     bucket: str
@@ -40,10 +51,14 @@ class Set(NamedTuple):
     repeats: bool = False
     after: int = 0
     defer: bool = False
+    condition: int = ANYHOW
+    expected: bytes = b""
 
 
-@message(11, unchecked=ANSWERED, added={"defer": 9})
+@message(11, unchecked=ANSWERED, added={"defer": 9, "condition": 12, "expected": 12})
 class Delete(NamedTuple):
+    """As Set, of no value."""
+
     id: int
     bucket: str
     key: bytes
@@ -53,6 +68,8 @@ class Delete(NamedTuple):
     repeats: bool = False
     after: int = 0
     defer: bool = False
+    condition: int = ANYHOW
+    expected: bytes = b""
 
 
 @message(12, unchecked=ANSWERED, added={"degrade_ms": 9})
@@ -90,7 +107,7 @@ class Scan(NamedTuple):
     timeout_ms: int
 
 
-@message(20, added={"keeper": 9, "because": 9})
+@message(20, added={"keeper": 9, "because": 9, "order": 12, "value": 12, "held": 12})
 class Written(NamedTuple):
     """`outcome` 0 stored, 1 superseded, 2 lost, 3 deferred; `final` 0 in last-write buckets, in first-write
     buckets 1 while the win, this one's or that of `better`, is provisional and 2 once it is final;
@@ -110,6 +127,9 @@ class Written(NamedTuple):
     partition: int
     keeper: bytes = b""
     because: str = ""
+    order: bytes = b""
+    value: bytes = b""
+    held: bool = False
 
     @property
     def version(self) -> bytes:
@@ -119,18 +139,21 @@ class Written(NamedTuple):
     def check(self) -> str:
         if len(self.identity) not in (PROPOSAL_BYTES, IDENTITY_BYTES):
             return "names no write"
+        if len(self.order) not in (0, VERSION_BYTES):
+            return "names no version"
         return "names replicas without their states" if len(self.replicas) % 2 else ""
 
 
 LOSSY: Final = -2  # in place of how stale an answer is: writes may be lost, and nobody has accepted that
 
 
-@message(21, unchecked=ANYTHING, added={"degraded": 9, "because": 9})
+@message(21, unchecked=ANYTHING, added={"degraded": 9, "because": 9, "order": 12})
 class Got(NamedTuple):
     """The answer to Get. `version` is that of the winner, found or not (a tombstone has one). `final`
     as in Written. If it was asked for: `stable`, the partition's stable stamp, as far as it was told,
     and `stale_ms`, how stale this may be (-1: not known; LOSSY: nobody can tell). `escalated`: it was
-    read at QUORUM. `degraded`: it was read at ONE, for the level was not reached, `because` of what."""
+    read at QUORUM. `degraded`: it was read at ONE, for the level was not reached, `because` of what. `order`:
+    of a register the version of its record, for sessions; `version` is then what the write is known by."""
 
     id: int
     found: bool
@@ -147,6 +170,7 @@ class Got(NamedTuple):
     escalated: bool = False
     degraded: bool = False
     because: str = ""
+    order: bytes = b""
 
 
 @message(22)

@@ -108,7 +108,7 @@ class Stored(NamedTuple):
         shared = self.required, self.acknowledged, self.replicas, b""
         columns = zip(self.ids, self.identities, self.partitions, strict=True)
         return [
-            _new(Written, (each, OUTCOME_STORED, 0, identity, *shared, at, b"", ""))
+            _new(Written, (each, OUTCOME_STORED, 0, identity, *shared, at, b"", "", b"", b"", False))
             for each, identity, at in columns
         ]
 
@@ -130,7 +130,7 @@ class Found(NamedTuple):
         return "" if set(map(len, self.versions)) <= {VERSION_BYTES} else "names no version"
 
     def single(self) -> list[Got]:
-        shared = 0, self.required, self.responded, False, 0, 0, 0, -1, False, False, ""
+        shared = 0, self.required, self.responded, False, 0, 0, 0, -1, False, False, "", b""
         columns = zip(self.ids, self.values, self.versions, strict=True)
         return [_new(Got, (each, True, value, version, *shared)) for each, value, version in columns]
 
@@ -236,12 +236,14 @@ def asked_in(messages: Iterable[Any]) -> int:
 
 
 def requested(message: Any) -> tuple[int, int]:
-    """How many requests this is, and the bytes of their keys and values."""
+    """How many requests this is, and the bytes of their keys and values, with those that are expected."""
     kind = type(message)
-    if kind is Get or kind is Delete:
+    if kind is Get:
         return 1, len(message.key)
     if kind is Set:
-        return 1, len(message.key) + len(message.value)
+        return 1, len(message.key) + len(message.value) + len(message.expected)
+    if kind is Delete:
+        return 1, len(message.key) + len(message.expected)
     if kind is WriteMany:
         return len(message.ids), sum(map(len, message.keys)) + sum(map(len, message.values))
     if kind is GetMany:
@@ -314,7 +316,7 @@ def _kind(request: Any) -> tuple[Any, ...] | None:
         return None
     if request.repeats or request.defer or len(request.identity) != PROPOSAL_BYTES:
         return None
-    if kind is Set and request.ttl_ms:
+    if request.condition or request.expected or (kind is Set and request.ttl_ms):
         return None
     return kind, request.bucket, request.level, request.timeout_ms, request.after
 

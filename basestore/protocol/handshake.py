@@ -35,6 +35,7 @@ from typing import Final, NamedTuple
 
 from basestore.protocol.limits import (
     ADDRESS_CHARACTERS_MAX,
+    SERIAL_SINCE,
     TIMEOUT_MS_MAX,
     WIRE_HIGHEST,
     WIRE_LOWEST,
@@ -48,6 +49,7 @@ NONCE_BYTES: Final = 16
 PROOF_BYTES: Final = 32
 DIGEST_BYTES: Final = 16
 RULES = frozenset(rule.value for rule in Rule)
+SERIAL_RULES: Final = frozenset(rule.value for rule in Rule if rule.serial)
 BEFORE: Final = "closed the connection at the first word: it may run a release from before 0.2"
 
 
@@ -223,7 +225,14 @@ def _rows_of(name: str, rule: Rule, number: int) -> tuple[BucketRow, ...]:
 
 
 def rules_of(rows: Iterable[BucketRow]) -> Rules:
-    return Rules((row.name, Rule(row.rule)) for row in rows)
+    """Of those buckets whose rule is known here: a later release may have others."""
+    return Rules((row.name, Rule(row.rule)) for row in rows if row.rule in RULES)
+
+
+def heard_in(rows: list[BucketRow], version: int) -> list[BucketRow]:
+    """Of these buckets those whose rules are known to who speaks this version: there was a time when one
+    rule that was not known made a connection of no use."""
+    return rows if version >= SERIAL_SINCE else [row for row in rows if row.rule not in SERIAL_RULES]
 
 
 @message(2)
@@ -241,8 +250,12 @@ class Welcome(NamedTuple):
 
     @property
     def rules(self) -> Rules:
-        """The rule of each bucket."""
+        """The rules of buckets, as far as they are known here."""
         return rules_of(self.buckets)
+
+    def heard_in(self, version: int) -> "Welcome":
+        """As it is said to who speaks this version."""
+        return self._replace(version=version, buckets=heard_in(self.buckets, version))
 
     @property
     def names(self) -> Names:
@@ -258,12 +271,10 @@ class Welcome(NamedTuple):
         return self._replace(members=members, buckets=said.buckets)
 
     def check(self) -> str:
-        if not all(bucket.rule in RULES for bucket in self.buckets):
-            return "names a rule that is not known here"
         return "" if 0 < self.timeout_ms_max <= TIMEOUT_MS_MAX else "names no timeout"
 
 
-@message(90, since=10)
+@message(90, unchecked=ANYTHING, since=10)
 class Renewed(NamedTuple):
     """The members, or the buckets, are others than this node has told: as in `Welcome`. What it says behind
     this goes by them, and all that it said before did not."""
@@ -271,9 +282,9 @@ class Renewed(NamedTuple):
     members: list[MemberRow]
     buckets: list[BucketRow]
 
-    def check(self) -> str:
-        known = all(bucket.rule in RULES for bucket in self.buckets)
-        return "" if known else "names a rule that is not known here"
+    def heard_in(self, version: int) -> "Renewed":
+        """As it is said to who speaks this version."""
+        return self._replace(buckets=heard_in(self.buckets, version))
 
 
 @message(3, unchecked=ANYTHING)

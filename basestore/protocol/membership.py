@@ -17,7 +17,9 @@ from basestore.consensus.messages import (
     Stand,
     check_entries,
 )
+from basestore.protocol.limits import SERIAL_SINCE
 from basestore.protocol.registry import ANSWERED, ANYTHING, message
+from basestore.repair.paxos import BALLOT_BYTES
 
 GROUP_BYTES: Final = 16
 VOTER_BYTES: Final = 16
@@ -271,3 +273,27 @@ class ReadMoves(NamedTuple):
 
     id: int
     timeout_ms: int
+
+
+class FinishedRow(NamedTuple):
+    """Of this partition, whose seats or acceptors are what they are since this epoch. `floor`: a ballot, or
+    nothing."""
+
+    partition: int
+    since: int
+    floor: bytes
+
+
+@message(98, since=SERIAL_SINCE)
+class Finished(NamedTuple):
+    """To members that compare these partitions: what the sender had accepted of them under earlier epochs it
+    has learned, durably. An exchange that is begun behind this brings it along."""
+
+    rows: list[FinishedRow]
+
+    def check(self) -> str:
+        sound = all(
+            0 <= row.partition < 1 << 16 and row.since >= 0 and len(row.floor) in (0, BALLOT_BYTES)
+            for row in self.rows
+        )
+        return "" if sound else "has finished what cannot be"

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from basestore.protocol.anti_entropy import LossRow, check_losses
 from basestore.protocol.registry import ANSWERED, ANYTHING, message
+from basestore.protocol.replication import NO_ACCEPTORS, AcceptorRow, check_acceptors
 from basestore.repair.version import HEAD_BYTES, RECORD_BYTES_MIN
 
 # What a member is to a row that is traced: its store's state, or `damaged`, or, when it has not said
@@ -32,6 +33,7 @@ STORE_STATES: Final = frozenset((UP, STARTING, FORGETFUL))
 TRACED_STATES: Final = STORE_STATES | {DAMAGED}
 
 NEVER: Final = -1  # in place of an age
+NO_MEMBERS: Final[list[int]] = []
 PAGE_PARTITIONS: Final = 256  # that a member is asked for at once
 COUNTS: Final = (
     "exchanges", "records_taken", "records_healed", "leaves_corrected", "exchange_bytes_sent",
@@ -174,12 +176,19 @@ class KeptHint(NamedTuple):
     head: bytes
 
 
-@message(25, added={"kind": 9, "waited_ms": 9, "window": 9, "brownout": 9, "deferred": 9})
+@message(
+    25, added={
+        "kind": 9, "waited_ms": 9, "window": 9, "brownout": 9, "deferred": 9, "acceptors": 12, "old": 12,
+        "new": 12, "since": 12,
+    },
+)  # fmt: skip
 class Explained(NamedTuple):
     """The answer to Explain. `wall_ms`: now, by the node's clock. `reach` is that of the replica with the
     greatest stable stamp; `lost` the greatest that any told. How the request fared: its class, how long it
     waited until it was begun, how many its connection should have under way, and the node's brownout (-1: not
-    known). `deferred`: of each hint a byte, as in Traced; empty: not told."""
+    known). `deferred`: of each hint a byte, as in Traced; empty: not told. Of a row of a register:
+    `acceptors`, of replicas that were heard; a quorum of `old` and one of `new` must agree, by the epoch
+    `since`."""
 
     id: int
     rule: str
@@ -194,11 +203,15 @@ class Explained(NamedTuple):
     window: int = -1
     brownout: int = -1
     deferred: bytes = b""
+    acceptors: list[AcceptorRow] = NO_ACCEPTORS
+    old: list[int] = NO_MEMBERS
+    new: list[int] = NO_MEMBERS
+    since: int = 0
 
     def check(self) -> str:
         sound = all(len(hint.head) == HEAD_BYTES for hint in self.hints)
         sound = sound and len(self.deferred) in (0, len(self.hints))
-        return "" if sound else "names hints that are none"
+        return check_acceptors(self.acceptors) if sound else "names hints that are none"
 
 
 class PileRow(NamedTuple):
@@ -268,14 +281,14 @@ class Trace(NamedTuple):
         return "" if len(self.row) > 3 else "names no row"
 
 
-@message(46, added={"deferred": 9, "hints_upto": 11})
+@message(46, added={"deferred": 9, "hints_upto": 11, "acceptor": 12})
 class Traced(NamedTuple):
     """The answer to Trace. `state`: up, starting or forgetful, as the store is, or damaged, as the
     record is. `record`: without its value, empty when none is held. `stable`: the partition's stable stamp, 0
     at a member that does not hold it; `reach`: of each other replica; `lost`: up to which stamp what was
     written to it may be lost, and nobody has accepted that, or 0. `deferred`: of each hint a byte, DEFERRED
     if it is of a deferred write, or 0; empty: not told. `hints_upto`: hints that were kept up to this stamp,
-    there or by members that are dead, may be gone."""
+    there or by members that are dead, may be gone. `acceptor`: of a row of a register that it holds, one."""
 
     id: int
     state: str
@@ -286,13 +299,14 @@ class Traced(NamedTuple):
     lost: int
     deferred: bytes = b""
     hints_upto: int = 0
+    acceptor: list[AcceptorRow] = NO_ACCEPTORS
 
     def check(self) -> str:
         if self.state not in TRACED_STATES or len(self.record) not in (0, RECORD_BYTES_MIN):
             return "does not say what is held"
         sound = all(len(hint.head) == HEAD_BYTES and 0 <= hint.sort < 4 for hint in self.hints)
         sound = sound and len(self.deferred) in (0, len(self.hints))
-        return "" if sound else "names hints that are none"
+        return check_acceptors(self.acceptor) if sound else "names hints that are none"
 
 
 @message(49)

@@ -149,7 +149,7 @@ def answer(heard: object, own: Facts, nonce: bytes) -> Answer | Challenged:
     if heard.cluster not in (b"", own.welcome.cluster):
         text = f"this is a node of cluster {own.welcome.cluster.hex()}, not of {heard.cluster.hex():.100}"
         return refused(text, "a client of another cluster")
-    return Answer(own.welcome._replace(version=version))
+    return Answer(own.welcome.heard_in(version))
 
 
 def answer_proof(
@@ -188,7 +188,7 @@ def answer_proof(
     if reason:
         return Answer(Refused(reason, ""), name, address, _told(shown(name), reason), peer=True)
     version = own.among_members.common(said.versions)
-    return Answer(own.welcome._replace(version=version), name, heard.address)
+    return Answer(own.welcome.heard_in(version), name, heard.address)
 
 
 def number_in(welcome: Welcome, name: str) -> int | None:

@@ -1,4 +1,5 @@
-"""Messages of a record's way to a replica and back: writes, acknowledgements, reads and ranges.
+"""Messages of a record's way to a replica and back: writes, acknowledgements, reads and ranges; and how
+replicas agree on one, in a register. That an accept request was taken is said by `Applied`, as of any write.
 
 Owns their fields, and refuses answers whose rows and records are too short to be any. Says nothing of levels:
 how many replicas must answer is the coordinator's affair. Keep and Kept, which ask a node for a hint, never
@@ -7,14 +8,22 @@ leave it.
 
 from typing import Final, NamedTuple
 
-from basestore.protocol.limits import BUCKET_BYTES_MAX
+from basestore.protocol.limits import BUCKET_BYTES_MAX, SERIAL_SINCE
 from basestore.protocol.registry import ANSWERED, ANYTHING, message
-from basestore.repair.version import HEAD_BYTES, RECORD_BYTES_MIN
+from basestore.repair.paxos import BALLOT_BYTES
+from basestore.repair.version import (
+    HEAD_BYTES,
+    IDENTITY_BYTES,
+    PROPOSAL_BYTES,
+    RECORD_BYTES_MIN,
+    VERSION_BYTES,
+)
 from basestore.repair.write_repair import STORE_BYTES
 
 # The ways in of a record: from the coordinator itself, or a copy of what a replica holds.
 DIRECT: Final = 0
 COPY: Final = 1
+NO_ROWS: Final[list[bytes]] = []
 
 
 @message(30, unchecked=ANSWERED)
@@ -139,11 +148,12 @@ class HeldDigest(NamedTuple):
         return "" if len(self.head) == HEAD_BYTES else "names no record"
 
 
-@message(36)
+@message(36, added={"serial": SERIAL_SINCE})
 class ReadRange(NamedTuple):
     """Rows of some partitions, merged by key: those of `bucket` whose keys start with `prefix`, after
     the key `after`, until `limit` of them live. `now_ms`: when those with an expiry are to live, as
-    milliseconds since 1970 by the sender's clock, which alone judges it."""
+    milliseconds since 1970 by the sender's clock, which alone judges it. `serial`: of registers, as acceptors
+    know them."""
 
     id: int
     partitions: list[int]
@@ -153,20 +163,23 @@ class ReadRange(NamedTuple):
     limit: int
     now_ms: int
     deadline_ms: int
+    serial: bool = False
 
     def check(self) -> str:
         return "names a bucket that is too long" if len(self.bucket) > BUCKET_BYTES_MAX else ""
 
 
-@message(37)
+@message(37, added={"unlearned": SERIAL_SINCE})
 class Range(NamedTuple):
     """The answer: rows and records in turn, and whether there are more. Records that do not live come
-    without their values. `stables`: the stable stamps of the partitions, in the order of the question."""
+    without their values. `stables`: the stable stamps of the partitions, in the order of the question.
+    `unlearned`: rows of which more is accepted than is here, if that was asked for."""
 
     id: int
     rows: list[bytes]
     more: bool
     stables: list[int]
+    unlearned: list[bytes] = NO_ROWS
 
     def check(self) -> str:
         rows, records = self.rows[::2], self.rows[1::2]
@@ -174,7 +187,192 @@ class Range(NamedTuple):
             return "does not hold rows and records in turn"
         if min(map(len, records), default=RECORD_BYTES_MIN) < RECORD_BYTES_MIN:
             return "carries what is no record"
-        return ""
+        return "names what is no row" if min(map(len, self.unlearned), default=4) < 4 else ""
+
+
+# --- registers: the requests of Paxos (`repair/paxos.py`); a ballot is 16 bytes ----------------------
+
+WRITE_BYTES: Final = PROPOSAL_BYTES + VERSION_BYTES
+
+
+def _no_ballot(ballot: bytes) -> str:
+    return "" if len(ballot) == BALLOT_BYTES else "names no ballot"
+
+
+@message(100, since=SERIAL_SINCE)
+class Prepare(NamedTuple):
+    """Promise this ballot, and say what is known of the row. `deadline_ms` as in Apply."""
+
+    id: int
+    row: bytes
+    ballot: bytes
+    deadline_ms: int
+
+    def check(self) -> str:
+        return _no_ballot(self.ballot)
+
+
+@message(101, since=SERIAL_SINCE)
+class Promised(NamedTuple):
+    """The answer to Prepare and to Peek; the fields as in `repair.paxos.Told`."""
+
+    id: int
+    record: bytes
+    learned: bool
+    since: int
+    purged: int
+
+    def check(self) -> str:
+        return "carries no record" if 0 < len(self.record) < RECORD_BYTES_MIN else ""
+
+
+@message(102, since=SERIAL_SINCE)
+class Accept(NamedTuple):
+    """Accept this record, under the ballot with which its version begins. `following`: a ballot of the same
+    proposer that is promised by that, or empty."""
+
+    id: int
+    row: bytes
+    record: bytes
+    following: bytes
+    deadline_ms: int
+
+    def check(self) -> str:
+        if len(self.record) < RECORD_BYTES_MIN:
+            return "carries no record"
+        return _no_ballot(self.following) if self.following else ""
+
+
+@message(104, since=SERIAL_SINCE)
+class Refused(NamedTuple):
+    """Neither promised nor accepted: the ballot is too low. `ballot`: one that is not."""
+
+    id: int
+    ballot: bytes
+
+    def check(self) -> str:
+        return _no_ballot(self.ballot)
+
+
+@message(105, since=SERIAL_SINCE)
+class Learn(NamedTuple):
+    """Of these rows what was accepted under these ballots is chosen, each in turn."""
+
+    rows: list[bytes]
+    ballots: list[bytes]
+
+    def check(self) -> str:
+        if len(self.rows) != len(self.ballots):
+            return "does not name a ballot for each row"
+        return next((wrong for wrong in map(_no_ballot, self.ballots) if wrong), "")
+
+
+@message(106, since=SERIAL_SINCE, unchecked=ANSWERED)
+class Peek(NamedTuple):
+    """Say what is known of the row, as to Prepare, and promise nothing."""
+
+    id: int
+    row: bytes
+    deadline_ms: int
+
+
+@message(107, since=SERIAL_SINCE)
+class Serial(NamedTuple):
+    """From the node that a client has asked: do this with a register, as the one that writes its row.
+    `reads`: nothing is written. `condition`, `expected` and `ttl_ms` as in Set; `identity`: the proposal,
+    and, of an earlier attempt, the version behind it, if that is known; `again`: there was one. `left_ms`:
+    how long its client waits yet."""
+
+    id: int
+    row: bytes
+    value: bytes
+    ttl_ms: int
+    tombstone: bool
+    condition: int
+    expected: bytes
+    identity: bytes
+    again: bool
+    reads: bool
+    left_ms: int
+
+    def check(self) -> str:
+        if len(self.identity) not in (PROPOSAL_BYTES, WRITE_BYTES) or len(self.row) < 4:
+            return "names no write"
+        return "" if self.left_ms >= 0 and self.ttl_ms >= 0 else "has a time below 0"
+
+
+@message(108, since=SERIAL_SINCE)
+class SerialDone(NamedTuple):
+    """The answer. `outcome` as in Written; `version`: that the write is known by. `record`: what the row
+    holds, if the write was lost, has added to a number, or was a read; `order`: its version. `required` and
+    `replicas` as in Written. Or the error `code`, with its text, details, and the write's identity."""
+
+    id: int
+    outcome: int
+    version: bytes
+    order: bytes
+    record: bytes
+    required: int
+    replicas: list[int]
+    code: int
+    text: str
+    details: list[str]
+    identity: bytes
+
+    def check(self) -> str:
+        if 0 < len(self.record) < RECORD_BYTES_MIN:
+            return "carries no record"
+        if not {len(self.order), len(self.version)} <= {0, VERSION_BYTES}:
+            return "names no version"
+        if len(self.identity) not in (0, PROPOSAL_BYTES, IDENTITY_BYTES):
+            return "names no write"
+        return "names replicas without their states" if len(self.replicas) % 2 else ""
+
+
+# What a replica of a register is to its rows: only an acceptor counts for what is agreed. It is barred until
+# it is taken in, for its store was lost; unbound, where the topology names another store, or none; and in
+# memory, where it would forget what it has promised.
+ACCEPTOR: Final = "acceptor"
+BARRED: Final = "barred"
+UNBOUND: Final = "unbound"
+IN_MEMORY: Final = "memory"
+PARTS: Final = frozenset((ACCEPTOR, BARRED, UNBOUND, IN_MEMORY))
+
+
+class AcceptorRow(NamedTuple):
+    """What a member tells an operator of a row of a register (`Traced` in `operator.py`). `part`: one of
+    PARTS, of the id of its `store`; `promised`: a ballot, or empty. `accepted`: the record that it has
+    accepted and not learned, without its value, or empty; under which epoch of the seats; how long ago (ms,
+    -1: before this start), and by which version its write is known. `learned_as`: the same of what it has
+    learned."""
+
+    number: int
+    store: bytes
+    part: str
+    promised: bytes
+    accepted: bytes
+    since: int
+    age_ms: int
+    accepted_as: bytes
+    learned_as: bytes
+
+
+NO_ACCEPTORS: Final[list[AcceptorRow]] = []
+
+
+def check_acceptors(rows: list[AcceptorRow]) -> str:
+    """Why these make no sense, or nothing."""
+    sound = all(
+        row.part in PARTS
+        and len(row.promised) in (0, BALLOT_BYTES)
+        and (len(row.accepted), len(row.accepted_as)) in ((0, 0), (RECORD_BYTES_MIN, VERSION_BYTES))
+        and len(row.learned_as) in (0, VERSION_BYTES)
+        for row in rows
+    )
+    return "" if sound else "does not say what an acceptor holds"
+
+
+# --- inside a node ---------------------------------------------------------------------------------
 
 
 class Keep(NamedTuple):

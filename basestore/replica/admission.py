@@ -40,6 +40,7 @@ from basestore.replica.many_rows import ManyRows
 from basestore.replica.replica import HINTED_COPY, HINTED_DIRECT, Replica
 from basestore.rows import row_partition
 from basestore.storage import keyspace
+from basestore.storage.keyspace import STAMP_BYTES
 
 HELD_S: Final = 1.0
 HELD_MAX: Final = 1024  # of a link
@@ -183,6 +184,21 @@ class Admission:
         late = self._group_commit.refusal if self._group_commit.full else ""
         if self._serves(member, outbox, message.id, message.deadline_ms, now, late):
             self._many_rows.read_range(outbox, message)
+
+    # --- registers (`registers/acceptors.py`) ------------------------------------------------
+
+    def lets_in(self, member: int, outbox: Outbox, message: Any, now: Instant, *, writes: bool) -> bool:
+        """Whether this store answers now what is asked of a row; if not, it has said why not, or waits."""
+        if (self._unfit or not self._peers.all_level) and self._fenced(member, outbox, message, now):
+            return False
+        group_commit = self._group_commit
+        late = group_commit.wary if writes else group_commit.refusal if group_commit.full else ""
+        return self._serves(member, outbox, message.id, message.deadline_ms, now, late)
+
+    def credible(self, ballot: bytes, now: Instant) -> bool:
+        """Take note of a ballot; False when its stamp is too far ahead of this clock."""
+        stamp = int.from_bytes(ballot[:STAMP_BYTES])
+        return self._replica.clock.observe(stamp, now.wall_ms + self._clock.off_ms)
 
     # --- epochs ------------------------------------------------------------------------------
 

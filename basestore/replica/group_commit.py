@@ -245,11 +245,13 @@ class GroupCommit:
         else:
             (batch.sure_replies if surely else batch.replies).append((outbox, message, size))
 
-    def reply_group(self, outbox: Outbox, message: Message, keys: Sequence[bytes], size: int) -> None:
+    def reply_group(
+        self, outbox: Outbox, message: Message, keys: Sequence[bytes], size: int, *, surely: bool = False
+    ) -> None:
         """Send a message once what is stored under all of these is durable."""
-        for batch in (self._open, *(reversed(self._waiting) if self._waits else ())):
+        for batch in (self._open, *(reversed(self._waiting) if self._waits or surely else ())):
             if batch.rows and not batch.rows.keys().isdisjoint(keys):
-                batch.replies.append((outbox, message, size))
+                (batch.sure_replies if surely else batch.replies).append((outbox, message, size))
                 return
         outbox.put(message, size)
 

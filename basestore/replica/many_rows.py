@@ -90,7 +90,7 @@ class ManyRows:
         buckets = [row[: 3 + row[2]] if len(row) >= ROW_BYTES_MIN else b"" for row in rows]
         if not replica.plain.issuperset(buckets):
             rules = map(replica.rule_of, buckets)
-            special |= _where_not([rule is not None and not rule.immutable for rule in rules])
+            special |= _where_not([rule is not None and rule.plain for rule in rules])
         if min(records)[:VERSION_BYTES] <= max(helds)[:VERSION_BYTES]:  # else each beats what any row holds
             pairs = enumerate(zip(records, helds, strict=True))
             special |= {at for at, (new, held) in pairs if new[:VERSION_BYTES] <= held[:VERSION_BYTES]}
@@ -209,8 +209,21 @@ class ManyRows:
                 return
             more = True
         stables = [summaries[partition].shown for partition in message.partitions]
-        size += SMALL_BYTES + 9 * len(stables)
-        self._group_commit.reply(outbox, Range(message.id, rows, more, stables), None, size)
+        unlearned = self._unlearned(message, row_key(rows[-2]) if more else b"") if message.serial else []
+        size += SMALL_BYTES + 9 * len(stables) + sum(map(len, unlearned))
+        said = Range(message.id, rows, more, stables, unlearned)
+        self._group_commit.reply(outbox, said, None, size, surely=message.serial)
+
+    def _unlearned(self, message: ReadRange, last: bytes) -> list[bytes]:
+        """The rows of a range, up to a key if there is one, of which more is accepted than is learned."""
+        start, held = message.prefix, self._replica.summaries.unlearned
+        rows = (row for partition in message.partitions for row in held.get(partition, ()))
+        keys = ((row_key(row), row) for row in rows if row_bucket(row) == message.bucket)
+        return [
+            row
+            for key, row in keys
+            if key.startswith(start) and message.after < key and (key <= last or not last)
+        ]
 
 
 def _where_not(fits: Sequence[bool]) -> set[int]:

@@ -21,7 +21,7 @@ A *mark* is the head and the sequence of what a row holds: what a write is compa
 latest rows are kept in memory, so that most writes read nothing from the disk.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial, reduce
 from itertools import islice
 
@@ -89,6 +89,7 @@ class Replica:
         self.clock = clock
         self.marks = Marks(marks_bytes_max)
         self.damaged: dict[bytes, None] = {}
+        self.learned: Callable[[bytes, bytes], None] = lambda row, head: None  # of what was unlearned
 
     # --- partitions that come and go ----------------------------------------------------------
 
@@ -111,7 +112,7 @@ class Replica:
             rule = self.buckets.rules.get(row_bucket(start))
             if rule is not None:
                 self._rule_of[start] = rule
-                if not rule.immutable:
+                if rule.plain:
                     self.plain.add(start)
         return rule
 
@@ -125,7 +126,7 @@ class Replica:
         """
         request, row, blob, way, _ = message
         rule = self.rule_of(row[: 3 + row[2]]) if len(row) > 3 else None
-        if rule is None or len(blob) < RECORD_BYTES_MIN:
+        if rule is None or len(blob) < RECORD_BYTES_MIN or (rule.serial and way in (DIRECT, HINTED_DIRECT)):
             ours = int.from_bytes(row[:2]) in self.summaries.of
             outbox.put(Rejected(request, *(self.buckets.refusal(row) if ours else (NOT_HELD, False))))
             return
@@ -213,6 +214,8 @@ class Replica:
         (sequence,) = self.summaries.enter((row,), (head,), (held,))
         self._group_commit.stage(keyspace.record(row), blob + sequence)
         self.marks.note(row, head + sequence)
+        if self.summaries.unlearned:
+            self.learned(row, head)
 
     def note_due(self, row: bytes, blob: bytes, held: bytes) -> None:
         due = due_of_stored(blob) if blob[FLAGS_AT] & MARKED else 0

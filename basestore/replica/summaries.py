@@ -42,7 +42,8 @@ class Summaries:
     those that are to be counted anew, and a number that grows with each suspicion. `unfit`: those that this
     store was given while it ran, and of which it is not yet proven to hold what it must; `fitting`:
     those of them of which it is, once that is durable; `foreseen`: those that it was about to be given, or to
-    doubt, when it was closed."""
+    doubt, when it was closed. `unlearned`: of registers the rows with a record that this store has accepted,
+    and not learned, and its ballot (`registers/acceptors.py`): nothing is closed that far."""
 
     def __init__(self, group_commit: GroupCommit, partitions: Iterable[int]) -> None:
         self._group_commit = group_commit
@@ -62,6 +63,7 @@ class Summaries:
         for each in self.unfit:
             self.of[each].shown = 0
         self.foreseen = {partition: unfit[partition] for partition in self.unfit if unfit[partition]}
+        self.unlearned: dict[int, dict[bytes, bytes]] = {}
         self._suspicions = 0
         self.suspects: dict[int, int] = {}
         stored = [keyspace.suspect_of(key) for key, _ in engine.scan(*keyspace.suspects())]

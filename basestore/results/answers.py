@@ -1,15 +1,27 @@
-"""Answers: what every answer to a client has in common: the error it stands for, or that it makes no sense.
+"""Answers: what every answer to a client has in common: the error it stands for, that it makes no sense, or
+that it does not come.
 
 A node answers a request with the message that belongs to it, or with `Failed`. A node of another version may
-answer with anything; that is a ConnectionLost, for what became of the request is not known then. Pure.
+answer with anything; that is a ConnectionLost, for what became of the request is not known then. The same is
+so where no answer comes: then it is said what the caller can do. Pure.
 """
 
 import base64
 
-from basestore.errors import ConnectionLost, InvalidRequest, RequestFailed, revive
-from basestore.protocol.client import Failed
+from basestore.errors import (
+    ChangeUnknown,
+    ConnectionLost,
+    InvalidRequest,
+    ReadTimeout,
+    RequestFailed,
+    WriteTimeout,
+    revive,
+)
+from basestore.protocol.client import ADD, Delete, Failed, Set
 from basestore.protocol.codec import Message
-from basestore.repair.version import Identity, Version
+from basestore.protocol.membership import ChangeTopology
+from basestore.protocol.operator import FinishUpgrade, Replay
+from basestore.repair.version import PROPOSAL_BYTES, Identity, Version
 
 SENSELESS = (LookupError, TypeError, ValueError)  # what reading an answer of the right form may raise
 
@@ -43,3 +55,50 @@ def encode_text(value: bytes | None) -> tuple[str | None, str | None]:
         return value.decode(), "utf8"
     except UnicodeDecodeError:
         return base64.b64encode(value).decode(), "base64"
+
+
+# --- that do not come ----------------------------------------------------------------------------
+
+
+def lost(told: str, request: Message) -> ConnectionLost:
+    """The error when no answer to a request comes: what happened, and what the caller can do."""
+    error = ConnectionLost(f"{told}. {_advice(request)}")
+    error.identity = _identity(request)
+    return error
+
+
+def late(endpoint: str, request: Message) -> RequestFailed:
+    """The error when the node has said nothing by the time that a request's caller has waited for it."""
+    told = f"{endpoint} did not answer in time. {_advice(request)}"
+    if isinstance(request, ChangeTopology):
+        error = ChangeUnknown(told)
+        error.identity = _identity(request)
+        return error
+    kind = WriteTimeout if isinstance(request, Set | Delete | Replay | FinishUpgrade) else ReadTimeout
+    return kind(told, None, None, _identity(request))
+
+
+def _identity(request: Message) -> Identity | None:
+    if isinstance(request, ChangeTopology):
+        return identity_of(request)
+    return Identity.decode(request.identity) if isinstance(request, Set | Delete) else None
+
+
+def _advice(request: Message) -> str:
+    if isinstance(request, Set | Delete):
+        # Who reads a number does not learn from it what was added to it.
+        read = "" if request.condition == ADD else ", or read to find out"
+        return f"The write may have happened: repeat it as {_identity(request)}{read}"
+    if isinstance(request, ChangeTopology):
+        return f"It may be decided: see `basestore topology history`, or repeat it as {_identity(request)}"
+    if isinstance(request, Replay | FinishUpgrade):
+        shown = "hints" if isinstance(request, Replay) else "status"
+        return f"It may have been begun: see `basestore {shown}`, or ask again"
+    return "This request changes nothing: ask again"
+
+
+def identity_of(request: ChangeTopology) -> Identity:
+    """What the change is known by."""
+    from basestore.topology.entries import decode_entry
+
+    return Identity(decode_entry(request.entry).id.to_bytes(PROPOSAL_BYTES))

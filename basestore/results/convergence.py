@@ -139,12 +139,19 @@ class Convergence:
 
 def settled_by(receipt: Receipt | None) -> Version | None:
     """The version that must be stable for a write to be everywhere for good: its own, or, if that is
-    greater, that of the write that beat it."""
+    greater, that of the write that beat it; of a register that by which replicas compare."""
     if receipt is None:
         return None
     if not isinstance(receipt, Receipt):
         raise InvalidRequest(f"the receipt must be what a write returned, not {type(receipt).__name__}")
+    if receipt.order:
+        return Version.decode(receipt.order)
     versions = [version for version in (receipt.version, receipt.superseded_by) if version is not None]
+    if not versions:
+        raise InvalidRequest(
+            "the receipt is of a write that was not done, for the key holds nothing: there is nothing to "
+            "wait for"
+        )
     return max(versions)
 
 

@@ -1,39 +1,71 @@
-"""Explanation: why a key has the value it has, out of what every member knows of it.
+"""Explanation: why a key has the value it has, as it is told in words and to machines.
 
-A node gathers what its members hold; what that means is worked out here, in the client: which record wins
-and by which line of the bucket's rule, what a reader is shown at each level, and what will mend the replicas
-that do not hold the winner. Only replicas whose word counts are weighed: one that is down, not whole, or
-whose record is damaged is shown, and that is all. Pure; refuses to guess what an unheard member holds.
+Which record wins and by which line of the bucket's rule, what a reader is shown at each level, and what will
+mend the replicas that do not hold the winner. How that is made out of what members say: `weighing.py`. Pure.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 from basestore.consistency import Level
-from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import CLASSES
-from basestore.protocol.operator import (
-    DAMAGED,
-    DEFERRED,
-    DOWN,
-    FORGETFUL,
-    LATE,
-    NOT_TOLD,
-    ONLY_COPY,
-    STARTING,
-    UP,
-    Explained,
-)
-from basestore.repair.digest_tree import due_of
-from basestore.repair.read_repair import NOTHING, plan
+from basestore.protocol.operator import Explained
+from basestore.protocol.replication import AcceptorRow
+from basestore.repair.paxos import ballot_of, ballot_text
 from basestore.repair.rule import Rule
-from basestore.repair.version import COUNTER_BITS, HEAD_BYTES, VERSION_BYTES, Record, Version, is_tombstone
-from basestore.results.answers import SENSELESS, encode_text, error_of, senseless, version_of
+from basestore.repair.version import COUNTER_BITS, Version
+from basestore.results.answers import encode_text, version_of
 
 READ_LEVELS = (Level.ONE, Level.QUORUM, Level.ALL)
 BEHIND_MS = 10_000  # further than the replica whose proofs are the newest
 OVERDUE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptorView:
+    """What a replica of a register is to its row. Ballots are the beginnings of versions, in words.
+
+    store         the id of the store that it runs on
+    part          acceptor; barred, for its store was lost, until it is taken in; unbound, where the topology
+                  names another store, or none yet; memory, where it would forget what it promises
+    promised      the ballot below which it accepts nothing; None: all that it had promised is closed by now
+    accepted      the ballot of the record that it has accepted and not learned; None: there is none
+    accepted_as   the version by which the write of that is known
+    accepted_ms   for how long it has been so; None: since before this start of the node
+    learned       the ballot of the record that it has learned, and holds; `learned_as` likewise
+    """
+
+    store: bytes
+    part: str
+    promised: str | None
+    accepted: str | None
+    accepted_as: Version | None
+    accepted_ms: int | None
+    learned: str | None
+    learned_as: Version | None
+
+    @classmethod
+    def of(cls, row: AcceptorRow, learned: bytes) -> Self:
+        promised, accepted, ballot = (
+            ballot_text(each) if each else None
+            for each in (row.promised, ballot_of(row.accepted), ballot_of(learned))
+        )
+        return cls(
+            row.store, row.part, promised, accepted, version_of(row.accepted_as),
+            None if row.age_ms < 0 else row.age_ms, ballot, version_of(row.learned_as),
+        )  # fmt: skip
+
+    def as_json(self) -> dict[str, Any]:
+        accepted = {"ballot": self.accepted, "version": str(self.accepted_as), "age_ms": self.accepted_ms}
+        learned = {"ballot": self.learned, "version": str(self.learned_as)}
+        return {
+            "store": self.store.hex(),
+            "part": self.part,
+            "promised": self.promised,
+            "accepted": None if self.accepted is None else accepted,
+            "learned": None if self.learned is None else learned,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +79,7 @@ class ReplicaView:
     tombstone   whether that record is a deletion
     expires_ms  milliseconds since 1970 at which it expires, or None
     reason      why it did not answer, when it is down
+    acceptor    of a register, what it is to the row; None: it did not answer, or has no part in it
     """
 
     state: str
@@ -55,6 +88,7 @@ class ReplicaView:
     tombstone: bool
     expires_ms: int | None
     reason: str
+    acceptor: AcceptorView | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -64,6 +98,7 @@ class ReplicaView:
             "tombstone": self.tombstone,
             "expires_ms": self.expires_ms,
             "reason": self.reason,
+            "acceptor": None if self.acceptor is None else self.acceptor.as_json(),
         }
 
 
@@ -123,6 +158,10 @@ class Mend:
         healing       its damaged record is replaced by what the others hold
         recovery      it lost data, and recovers from the others
         introduction  it is starting, and waits for what the others know of its store
+        exchange      the next exchange of anti-entropy brings it, to a replica of a register
+        finishing     what it has accepted and not learned, it or the next read finishes
+        taking in     its store was lost: it is an acceptor again once it has what the others had accepted
+        binding       it is no acceptor before the metadata group has noted its store
     """
 
     node: str
@@ -142,7 +181,9 @@ class Explanation:
     hints     those kept for this key, by the nodes that were heard
     unheard   by node name, why it was not heard; it may keep hints that are not listed
     winner    version of the record that wins among the replicas whose word counts; None if these hold
-              none
+              none. In a register that of what is chosen, as far as that is known
+    known_as  in a register the version by which users know the winner: the first that its write had
+    pending   in a register a later version that some have accepted, of which that is not known
     reason    the line of the rule by which it wins over the next best, or why nothing is to be decided
     reads     at each level, the versions that a read may find as things stand, the best first; None
               among them: no record. None instead: too few replicas answer for the level
@@ -171,6 +212,8 @@ class Explanation:
     members: Mapping[int, str]
     lost: int
     fared: Fared
+    known_as: Version | None = None
+    pending: Version | None = None
 
     @property
     def settled(self) -> bool:
@@ -208,6 +251,8 @@ class Explanation:
             "rule": self.rule.value,
             "replicas": {name: view.as_json() for name, view in self.replicas.items()},
             "winner": None if self.winner is None else str(self.winner),
+            "known_as": None if self.known_as is None else str(self.known_as),
+            "pending": None if self.pending is None else str(self.pending),
             "reason": self.reason,
             "hints": [hint.as_json() for hint in self.hints],
             "reads": {level.name.lower(): _texts(found) for level, found in self.reads.items()},
@@ -226,162 +271,3 @@ class Explanation:
 
 def _texts(found: tuple[Version | None, ...] | None) -> list[str | None] | None:
     return None if found is None else [None if version is None else str(version) for version in found]
-
-
-def explanation(answer: Message, bucket: str, key: bytes, members: Mapping[int, str]) -> Explanation:
-    """Read the answer to an Explain; raises the error it stands for. `members`: the names, by number."""
-    if not isinstance(answer, Explained):
-        raise error_of(answer)
-    try:
-        return _explain(answer, bucket, key, members)
-    except SENSELESS as error:
-        raise senseless(answer) from error
-
-
-def _explain(answer: Explained, bucket: str, key: bytes, members: Mapping[int, str]) -> Explanation:
-    rule = Rule(answer.rule)
-    names = [members[replica.number] for replica in answer.replicas]
-    unheard = {members[number]: reason for number, reason in answer.unheard}
-    replicas: dict[str, ReplicaView] = {}
-    heads: dict[int, bytes] = {}  # of those whose word counts
-    for at, (name, (_, state, blob, _)) in enumerate(zip(names, answer.replicas, strict=True)):
-        record = Record(blob) if blob else None
-        replicas[name] = _view(state, record, answer.wall_ms, unheard.get(name, ""))
-        if state == UP:
-            heads[at] = NOTHING if record is None else record.head
-    best = plan(rule, heads).winner
-    hints = _hints(answer, rule, best, members)
-    return Explanation(
-        key,
-        bucket,
-        rule,
-        answer.wall_ms,
-        replicas,
-        hints,
-        unheard,
-        version_of(best[:VERSION_BYTES]),
-        _reason(rule, heads, best, len(names)),
-        {level: _found(rule, heads, level.required(len(names))) for level in READ_LEVELS},
-        tuple(
-            _mends(
-                names,
-                [replica.state for replica in answer.replicas],
-                heads,
-                best,
-                rule,
-                hints,
-                _purged(answer, best),
-            )
-        ),
-        max((replica.stable for replica in answer.replicas), default=0),
-        {members[number]: (proof, claim) for number, proof, claim in answer.reach},
-        dict(members),
-        answer.lost,
-        Fared.of(answer),
-    )
-
-
-def _view(state: str, record: Record | None, wall_ms: int, reason: str) -> ReplicaView:
-    if state == UP and record is None:
-        state = "absent"
-    elif state == UP and record is not None:
-        state = "tombstone" if record.tombstone else "value" if record.live(wall_ms) else "expired"
-    elif state not in (STARTING, FORGETFUL, DAMAGED, DOWN):
-        raise ValueError(f"there is no state {state!r}")
-    if record is None:
-        return ReplicaView(state, None, None, False, None, reason)
-    return ReplicaView(
-        state, record.version, record.digest, record.tombstone, record.expires_ms or None, reason
-    )
-
-
-def _hints(answer: Explained, rule: Rule, best: bytes, members: Mapping[int, str]) -> tuple[HintView, ...]:
-    views = []
-    told = answer.deferred or bytes((NOT_TOLD,)) * len(answer.hints)
-    for (at, target, sort, head), marked in zip(answer.hints, told, strict=True):
-        version = Version.decode(head[:VERSION_BYTES])
-        wins = _beats(rule, head, best)
-        only_copy, late = bool(sort & ONLY_COPY), bool(sort & LATE)
-        views.append(
-            HintView(
-                members[at], members[target], version, is_tombstone(head), only_copy, late, wins,
-                None if marked == NOT_TOLD else marked == DEFERRED,
-            )
-        )  # fmt: skip
-    return tuple(views)
-
-
-def _beats(rule: Rule, head: bytes, holder: bytes) -> bool:
-    """Whether a record replaces what is held, if anything is."""
-    return holder == NOTHING or (head != NOTHING and rule.beats(head, holder))
-
-
-def _reason(rule: Rule, heads: Mapping[int, bytes], best: bytes, replicas: int) -> str:
-    """The line of the rule that decides between the best record and the next best."""
-    if not heads:
-        return "no replica could say what it holds"
-    if best == NOTHING:
-        return "nobody holds it" if len(heads) == replicas else "no replica that answers holds it"
-    others = {at: head for at, head in heads.items() if head not in (best, NOTHING)}
-    if others:
-        return rule.line(best, plan(rule, others).winner)
-    if NOTHING in heads.values():
-        return "the only record"
-    return "all replicas agree" if len(heads) == replicas else "all replicas that answer agree"
-
-
-def _found(rule: Rule, heads: Mapping[int, bytes], required: int) -> tuple[Version | None, ...] | None:
-    """What a read of so many replicas may find. Whichever answer, it finds the best of them: so a
-    record may be found if as many replicas hold it, or one that it beats."""
-    if len(heads) < required:
-        return None
-    found = []
-    left = dict(heads)
-    while len(left) >= required:
-        best = plan(rule, left).winner
-        found.append(version_of(best[:VERSION_BYTES]))
-        left = {at: head for at, head in left.items() if head != best}
-    return tuple(found)
-
-
-def _mends(
-    names: Sequence[str],
-    states: Sequence[str],
-    heads: Mapping[int, bytes],
-    best: bytes,
-    rule: Rule,
-    hints: Sequence[HintView],
-    purged: Collection[int],
-) -> list[Mend]:
-    """A mend for each replica that is not known to hold the winner, as far as there is one; those that
-    have `purged` it are not behind."""
-    mends = []
-    for at, (name, state) in enumerate(zip(names, states, strict=True)):
-        held = heads.get(at)
-        waiting = [hint for hint in hints if hint.target == name and not hint.late]
-        useful = [hint for hint in waiting if held is None or not _holds(rule, held, hint)]
-        if state in (DAMAGED, FORGETFUL, STARTING):
-            by = {DAMAGED: "healing", FORGETFUL: "recovery", STARTING: "introduction"}[state]
-            mends.append(Mend(name, by))
-        if useful:
-            mends.append(Mend(name, "hint", tuple(dict.fromkeys(hint.at for hint in useful))))
-        enough = any(hint.wins or hint.version == version_of(best[:VERSION_BYTES]) for hint in useful)
-        behind = held is not None and held != best and at not in purged
-        if not enough and (state == DOWN or behind):
-            mends.append(Mend(name, "quorum read"))
-    return mends
-
-
-def _purged(answer: Explained, best: bytes) -> set[int]:
-    """The places of replicas that hold nothing because they have purged the winner."""
-    if not best:
-        return set()
-    holder = next(replica.record for replica in answer.replicas if replica.record[:HEAD_BYTES] == best)
-    due = due_of(best, Record(holder).expires_ms)
-    return {at for at, (_, _, blob, stable) in enumerate(answer.replicas) if not blob and 0 < due <= stable}
-
-
-def _holds(rule: Rule, held: bytes, hint: HintView) -> bool:
-    """Whether a replica with this head has no more use for a hint."""
-    version = hint.version.encode()
-    return held[:VERSION_BYTES] == version or (held != NOTHING and rule.beats(held, version))

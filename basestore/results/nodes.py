@@ -17,7 +17,8 @@ from basestore.results.metadata import PREFIX, Metadata
 _NUMBERS = (
     "damaged", "lossy", "lost until ms", "unproven", "stable lag ms", "disk free bytes", "disk reserve bytes",
     "deferred hints", "deferred bytes", "deferred bytes max", "requests max", "unopened bytes", "window",
-    "brownout", "retry ms", "feature level", "record bytes",
+    "brownout", "retry ms", "feature level", "record bytes", "register rows unlearned",
+    "register rows unlearned age ms", "register partitions barred",
 )  # fmt: skip
 _LISTS = ("alive", "stalled by")
 _HOT_KEY = "hot key "

@@ -88,7 +88,8 @@ class ClusterBucket:
         return {
             "number": self.number,
             "name": self.name,
-            "rule": self.rule.value,
+            "rule": self.rule.word,
+            "agreed": self.rule.agreed,
             "options": asdict(self.options),
         }
 
@@ -243,27 +244,23 @@ def change_topology(
     return lambda request: ChangeTopology(request, entry, timeout_ms, again)
 
 
-def identity_of(request: ChangeTopology) -> Identity:
-    """What the change is known by."""
-    from basestore.topology.entries import decode_entry
-
-    return Identity(decode_entry(request.entry).id.to_bytes(PROPOSAL_BYTES))
-
-
-def create_bucket(name: str, rule: Rule | str, options: BucketOptions) -> "Change":
-    """InvalidRequest."""
+def create_bucket(name: str, rule: Rule | str, options: BucketOptions, agreed: bool = False) -> "Change":
+    """`agreed`: of a rule that is named by its word. InvalidRequest."""
     from basestore.topology.changes import CreateBucket, options_list
 
-    rules = [each.value for each in Rule]
-    word = rule.value if isinstance(rule, Rule) else rule
-    if word not in rules:
-        raise InvalidRequest(f"the rule of a bucket is {' or '.join(rules)}, not {rule!r:.80}")
+    if not isinstance(agreed, bool):
+        raise InvalidRequest(f"agreed must be True or False, not {agreed!r:.80}")
+    if not isinstance(rule, Rule) or agreed:
+        try:
+            rule = Rule.of(rule.word if isinstance(rule, Rule) else rule, agreed=agreed)
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from None
     numbers = options_list(options)
     if not all(map(_is_int, numbers)) or not isinstance(options.defer, bool):
         raise InvalidRequest(
             "degrade_s, requests_per_s and key_requests_per_s are whole numbers, and defer is True or False"
         )
-    return CreateBucket(_text("name of a bucket", name), word, numbers)
+    return CreateBucket(_text("name of a bucket", name), rule.value, numbers)
 
 
 def drop_bucket(name: str) -> "Change":

@@ -4,6 +4,7 @@ A key begins with a letter that says what it is. Rows begin with the two bytes o
 is held of a partition lies together:
 
     r row                         a record, and its sequence
+    q row                         what was promised and accepted of it (`registers/acceptors.py`)
     s partition                   the sums and stamps of what is held of it (`replica/summaries.py`)
     n partition, node             the sums of its leaves
     l partition, sequence         what was stored then
@@ -29,6 +30,7 @@ from typing import TypeAlias
 Span: TypeAlias = tuple[bytes, bytes]
 
 DATA = b"r"
+ACCEPTOR = b"q"
 SUMMARY = b"s"
 NODE = b"n"
 LOG = b"l"
@@ -88,7 +90,7 @@ def record(row: bytes) -> bytes:
 
 
 def row_of(key: bytes) -> bytes:
-    """The row of a record's key."""
+    """The row of the key of a record, or of an acceptor."""
     return key[_LETTER:]
 
 
@@ -113,6 +115,24 @@ def records_beginning(stem: bytes) -> Span:
 def records_between(first: bytes, end: bytes) -> Span:
     """Records from one row to another, without that."""
     return DATA + first, DATA + end
+
+
+# --- acceptors -----------------------------------------------------------------------------------
+
+
+def acceptor(row: bytes) -> bytes:
+    """What was promised and accepted of a row; `row_of` as of a record."""
+    return ACCEPTOR + row
+
+
+def floor(partition: int) -> bytes:
+    """The ballot up to which an acceptor takes none of a partition: in front of its rows."""
+    return ACCEPTOR + partition_prefix(partition)
+
+
+def acceptors(after: bytes = b"") -> Span:
+    """The same of all rows behind this one."""
+    return ACCEPTOR + after + (b"\0" if after else b""), whole(ACCEPTOR)[1]
 
 
 # --- summaries; `prefix` is that of their partition ----------------------------------------------

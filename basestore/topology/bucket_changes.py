@@ -6,7 +6,7 @@ number that was given to something, if one was. Refused, in words, for what make
 
 from dataclasses import replace
 
-from basestore.config import BUILT_IN, UNNUMBERED
+from basestore.config import BUILT_IN, BUILT_IN_LATER, UNNUMBERED
 from basestore.repair.rule import Rule
 from basestore.topology.changes import (
     SETTINGS_BYTES_MAX,
@@ -34,7 +34,7 @@ def create_bucket(was: Topology, change: CreateBucket, index: int) -> tuple[Topo
         raise Refused(f"bucket '{name}' exists, with this rule: use it, or drop it first")
     if held is not None:
         raise Refused(
-            f"bucket '{name}' exists with rule {held.rule.value}, which it keeps for life: use another name, "
+            f"bucket '{name}' exists with rule {held.rule}, which it keeps for life: use another name, "
             f"or drop it first, with all that it holds"
         )
     if len(was.buckets) >= BUCKETS_MAX:
@@ -46,7 +46,8 @@ def create_bucket(was: Topology, change: CreateBucket, index: int) -> tuple[Topo
 
 def drop_bucket(was: Topology, change: DropBucket, index: int) -> tuple[Topology, int]:
     name, bucket = change.name, was.buckets.get(change.name)
-    if name in BUILT_IN:
+    later = bucket is not None and BUILT_IN_LATER.get(name) is bucket.rule
+    if name in BUILT_IN or later:
         raise Refused(f"bucket '{name}' is built in, and cannot be dropped: delete its keys instead")
     if bucket is None:
         raise Refused(f"no bucket is called '{name}': see `basestore bucket list`")

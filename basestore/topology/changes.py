@@ -6,7 +6,8 @@ to every release: what is to be said otherwise gets another number.
 
     users ask for         buckets and settings; that a member is added, drained, removed or replaced; by how
                           many each partition is held, that it is planned anew, that moves are taken back
-    the leader proposes   seats, the plan of moves, that a member has left, and what else it sees to
+    the leader proposes   seats, the plan of moves, that a member has left, which store a member runs on, who
+                          is an acceptor again, and what else it sees to
 
 Says nothing of what is wrong with one: by itself `faults.py` does, as the cluster is `judgement.py`.
 """
@@ -89,7 +90,9 @@ class AddMember(NamedTuple):
 @_kind(6)
 class SetMember(NamedTuple):
     """A member is another way from now on, in all that is not None: so who says that it has moved does not
-    take back that it is to be drained."""
+    take back that it is to be drained. `store`: it is bound to this one. If it was bound to another, that
+    has forgotten what it had accepted: the member is barred as an acceptor of each partition in which it has
+    a seat, until it is taken in (`TakeIn`)."""
 
     number: int
     address: str | None = None
@@ -170,10 +173,18 @@ class SetReplication(NamedTuple):
     replicas: int
 
 
+@_kind(17)
+class TakeIn(NamedTuple):
+    """Of each partition that is named: it, and the members that were barred there, and are acceptors again
+    from now on."""
+
+    rows: list[list[int]]
+
+
 Change = (
     CreateBucket | DropBucket | SetSetting | UnsetSetting | AddMember | SetMember | SetSeats | Founded
     | ForgetDropped | SetPlan | DrainMember | RemoveMember | ReplaceMember | Rebalance | CancelMoves
-    | SetReplication
+    | SetReplication | TakeIn
 )  # fmt: skip
 
 

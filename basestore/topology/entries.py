@@ -31,6 +31,7 @@ from basestore.topology.changes import (
     SetMember,
     SetSeats,
     Standing,
+    TakeIn,
 )
 from basestore.topology.faults import RULES, fault
 
@@ -63,11 +64,14 @@ class Suggestion(NamedTuple):
 
 
 def changes_what_is_held(data: bytes) -> bool:
-    """Whether an entry changes who holds a partition, or takes a bucket away, as far as can be told."""
+    """Whether an entry changes who holds a partition or is its acceptor, or takes a bucket away, as far as
+    can be told."""
     try:
-        return isinstance(decode_entry(data).change, SetSeats | CancelMoves | DropBucket)
+        change = decode_entry(data).change
     except ValueError:
         return True
+    binds = isinstance(change, SetMember) and change.store is not None
+    return binds or isinstance(change, SetSeats | CancelMoves | DropBucket | TakeIn)
 
 
 # --- form ----------------------------------------------------------------------------------------

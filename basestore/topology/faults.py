@@ -29,6 +29,7 @@ from basestore.topology.changes import (
     SetReplication,
     SetSeats,
     SetSetting,
+    TakeIn,
     UnsetSetting,
     options_list,
 )
@@ -72,6 +73,8 @@ def fault(change: Change) -> str:
             return "a partition is named twice: once is enough" if twice else ""
         case SetReplication(count):
             return _wrong_count(count)
+        case TakeIn(rows):
+            return _wrong_taken_in(rows)
     return ""
 
 
@@ -88,9 +91,11 @@ def _wrong_options(rule: Rule, numbers: list[int]) -> str:
     degrade_s, defer, requests_per_s, key_requests_per_s = numbers
     if not 0 <= degrade_s <= STALE_MS_MAX // 1000:
         return f"degrade_s = {degrade_s} must lie between 0 and {STALE_MS_MAX // 1000}"
+    if degrade_s and rule.serial:
+        return "degrade_s is for buckets whose reads count replicas, not for registers: leave it out"
     if defer not in (0, 1):
         return "defer is 0 or 1"
-    if defer and rule.immutable:
+    if defer and not rule.plain:
         return "defer is for buckets where the last write wins: leave it out, or choose that rule"
     if not all(0 <= each <= REQUESTS_PER_S_MAX for each in (requests_per_s, key_requests_per_s)):
         return f"requests_per_s and key_requests_per_s must lie between 0 and {REQUESTS_PER_S_MAX}"
@@ -150,6 +155,13 @@ def _wrong_plan(rows: list[list[int]]) -> str:
     if any(len(row) < 2 for row in rows) or len({row[0] for row in rows}) < len(rows):
         return "this is no plan: have it made anew"
     return ""
+
+
+def _wrong_taken_in(rows: list[list[int]]) -> str:
+    if any(len(row) < 2 or len(set(row[1:])) < len(row) - 1 for row in rows):
+        return "a partition is named without members, or with one twice: name each that is taken in once"
+    twice = len({row[0] for row in rows}) < len(rows)
+    return "a partition is named twice in one change: name all its members at once" if twice else ""
 
 
 def _wrong_count(count: int) -> str:

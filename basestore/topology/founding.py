@@ -102,8 +102,7 @@ def _differing_buckets(rules: Mapping[str, Rule], topology: Topology) -> list[st
             found.append(f"bucket {name!r} is only in the file")
         elif rule is not bucket.rule:
             found.append(
-                f"bucket {name!r} is of rule {rule.value} in the file, and in the cluster's log of "
-                f"{bucket.rule.value}"
+                f"bucket {name!r} is of rule {rule} in the file, and in the cluster's log of {bucket.rule}"
             )
     return found
 

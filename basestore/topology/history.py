@@ -34,6 +34,7 @@ from basestore.topology.changes import (
     SetReplication,
     SetSeats,
     SetSetting,
+    TakeIn,
     UnsetSetting,
     options_list,
 )
@@ -153,6 +154,8 @@ def _asked_of_members(change: Change, before: Topology) -> str:
             return f"cancel moves of partitions {shown}" if partitions else "cancel all moves"
         case SetReplication(count):
             return f"each partition is to have {count} replicas"
+        case TakeIn(rows):
+            return _listed([_taken_in(row, before) for row in rows[:SHOWN_MAX]], len(rows), "; ")
     return "plan anew who holds what"
 
 
@@ -196,6 +199,14 @@ def _seats(row: list[int], topology: Topology) -> str:
     if seats.stage is Stage.STILL:
         return f"partition {partition}: still {new}"
     return f"partition {partition}: {seats.stage.name.lower()} {old} -> {new}"
+
+
+def _taken_in(row: list[int], topology: Topology) -> str:
+    if len(row) < 2:
+        return "a partition that cannot be read"
+    partition, *members = row
+    named = _listed([_named(each, topology) for each in members[:REPLICATION_MAX]], len(members))
+    return f"partition {partition}: taken in as acceptors again: {named}"
 
 
 def _listed(shown: list[str], count: int, between: str = ", ") -> str:

@@ -31,6 +31,7 @@ from basestore.topology.changes import (
     SetReplication,
     SetSeats,
     SetSetting,
+    TakeIn,
     UnsetSetting,
 )
 from basestore.topology.entries import UNNAMED, BrokenEntry, Suggestion, content_of, decode_entry
@@ -104,4 +105,5 @@ _APPLIERS: Final[Mapping[type, Applier]] = {
     Rebalance: member_changes.rebalance,
     CancelMoves: member_changes.cancel_moves,
     SetReplication: member_changes.set_replication,
+    TakeIn: member_changes.take_in,
 }

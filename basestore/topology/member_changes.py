@@ -9,6 +9,14 @@ its seats, until each is held by those whom the plan names:
     fill, joint, still      partition 7 is held as planned: its line goes from the plan
     all is done             n3 holds nothing: it has left
 
+A member is bound to the store that it runs on. What an acceptor has promised and accepted
+is in its store, and gone with that:
+
+    bound to store A        what it has accepted counts
+    bound to store B        A is gone, or cannot be trusted: in each partition in which the member has a seat
+                            it is barred, and counts for no round, though how many are needed stays
+    taken in                it holds again all that was accepted before: so in this partition it counts
+
 Nothing is ever half done: what a command cannot have is refused with it.
 """
 
@@ -30,6 +38,7 @@ from basestore.topology.changes import (
     SetReplication,
     SetSeats,
     Standing,
+    TakeIn,
 )
 from basestore.topology.topology import MemberEntry, Refused, Topology
 
@@ -65,7 +74,23 @@ def set_member(was: Topology, change: SetMember, index: int) -> tuple[Topology, 
     new = held._replace(**facts)
     if new.standing is Standing.LEFT and any(held.number in each.both for each in was.seats):
         raise Refused(f"member {held.name} holds partitions yet: drain it first, or have it replaced")
-    return replace(was, members=tuple(new if each is held else each for each in was.members)), UNNUMBERED
+    other = change.store is not None and held.store not in (b"", change.store)
+    after = was.barring(held.number, index) if other else was
+    return replace(after, members=_with(was, new)), UNNUMBERED
+
+
+def take_in(was: Topology, change: TakeIn, index: int) -> tuple[Topology, int]:
+    for partition, *members in change.rows:
+        if not 0 <= partition < len(was.seats):
+            raise Refused(f"there is no partition {partition}: they end at {len(was.seats) - 1}")
+        for number in members:
+            held, barred = was.member(number), was.barred.get(partition, frozenset())
+            name = f"number {number}" if held is None else held.name
+            if number not in was.seats[partition].both:
+                raise Refused(f"member {name} has no seat in partition {partition}: nothing is to be done")
+            if number not in barred:
+                raise Refused(f"member {name} is not barred in partition {partition}: nothing is to be done")
+    return was.taking_in({at: frozenset(members) for at, *members in change.rows}, index), UNNUMBERED
 
 
 def set_seats(was: Topology, change: SetSeats, index: int) -> tuple[Topology, int]:

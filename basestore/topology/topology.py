@@ -28,6 +28,7 @@ from basestore.topology.changes import Standing, options_list, options_of
 VERSION: Final = 1  # of its form: nothing is planned, and nothing has ever moved
 PLANNED_VERSION: Final = 2  # written of what has moved, too, before it was said who had come when
 MOVED_VERSION: Final = 3
+BARRED_VERSION: Final = 4  # written while anybody is barred
 OUTCOMES_MAX: Final = 1024
 BUCKETS_MAX: Final = 1000
 DROPPED_MAX: Final = 1000
@@ -101,7 +102,9 @@ class Topology:
     a bucket was ever given; `dropped_since`: the epoch of the last drop, 0 without one, though what was
     dropped may be forgotten. `plan`: by partition, who is to hold it, as long as others do; `unplanned`: the
     members have changed, or what is to be held, and the leader is to make a plan. `came`: by partition and
-    member, since which epoch it has had its seat without a break, where that is not since the founding."""
+    member, since which epoch it has had its seat without a break, where that is not since the founding.
+    `barred`: by partition, the members that are no acceptors of it, though they have a seat: they have come
+    to another store, and were not taken in since."""
 
     epoch: int
     cluster: bytes
@@ -120,6 +123,7 @@ class Topology:
     plan: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     unplanned: bool = False
     came: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
+    barred: Mapping[int, frozenset[int]] = field(default_factory=dict)
 
     # --- what it says ----------------------------------------------------------------------------
 
@@ -184,13 +188,34 @@ class Topology:
         return replace(self, epoch=index)
 
     def seated(self, seats: Mapping[int, Seats], index: int) -> "Topology":
-        """With these seats, by partition, since this entry."""
-        after, came = list(self.seats), dict(self.came)
+        """With these seats, by partition, since this entry. Who gives up its seat is not barred any more."""
+        after, came, barred = list(self.seats), dict(self.came), dict(self.barred)
         for at, now in seats.items():
+            barred[at] = self.barred.get(at, frozenset()).intersection(now.both)
             before, had = after[at].both, self.came.get(at, {})
             epochs = {each: had.get(each, 0) if each in before else index for each in now.both}
             after[at], came[at] = now, {each: epoch for each, epoch in epochs.items() if epoch}
-        return replace(self, seats=tuple(after), came={at: of for at, of in came.items() if of})
+        return replace(
+            self, seats=tuple(after), came={at: of for at, of in came.items() if of},
+            barred={at: of for at, of in barred.items() if of},
+        )  # fmt: skip
+
+    def barring(self, number: int, index: int) -> "Topology":
+        """With this member barred wherever it has a seat, since this entry: its seats it has kept."""
+        held = {at: of._replace(since=index) for at, of in enumerate(self.seats) if number in of.both}
+        more = {at: self.barred.get(at, frozenset()) | {number} for at in held}
+        return replace(self, barred={**self.barred, **more}).seated(held, index)
+
+    def taking_in(self, members: Mapping[int, frozenset[int]], index: int) -> "Topology":
+        """With these of each partition not barred there any more, since this entry."""
+        left = {at: self.barred.get(at, frozenset()) - of for at, of in members.items()}
+        seats = {at: self.seats[at]._replace(since=index) for at in members}
+        return replace(self, barred={**self.barred, **left}).seated(seats, index)
+
+    def without_serial(self) -> "Topology":
+        """As who knows nothing of serial buckets can read it."""
+        buckets = {name: bucket for name, bucket in self.buckets.items() if not bucket.rule.serial}
+        return replace(self, buckets=buckets, barred={})
 
     # --- form ------------------------------------------------------------------------------------
 
@@ -219,19 +244,23 @@ class Topology:
         if not moved:
             return cbor2.dumps([PLANNED_VERSION, *tables, self.unplanned, plan])
         came = [[at, *chain.from_iterable(sorted(of.items()))] for at, of in sorted(self.came.items())]
-        return cbor2.dumps([MOVED_VERSION, *tables, self.unplanned, plan, came])
+        if not self.barred:
+            return cbor2.dumps([MOVED_VERSION, *tables, self.unplanned, plan, came])
+        barred = [[at, *sorted(of)] for at, of in sorted(self.barred.items())]
+        return cbor2.dumps([BARRED_VERSION, *tables, self.unplanned, plan, came, barred])
 
     @classmethod
     def decode(cls, data: bytes) -> "Topology":
         """Inverse of `encode`; ValueError for all that it does not make."""
         try:
             version, *tables = cbor2.loads(data, max_depth=_DEPTH_MAX, allow_indefinite=False)
-            if type(version) is not int or not VERSION <= version <= MOVED_VERSION:
+            if type(version) is not int or not VERSION <= version <= BARRED_VERSION:
                 raise ValueError(f"it has version {version!r:.20}, which this release does not know")
-            unplanned, plan, *came = tables[len(_FORMS) :] if version > VERSION else (False, [])
+            unplanned, plan, *more = tables[len(_FORMS) :] if version > VERSION else (False, [])
+            came, barred = more[:1], more[1:]
             topology = replace(
                 _decoded(tables[: len(_FORMS)]), unplanned=_truth(unplanned), plan=_decoded_plan(plan),
-                came=_decoded_came(*came) if came else {},
+                came=_decoded_came(*came) if came else {}, barred=_decoded_barred(*barred) if barred else {},
             )  # fmt: skip
             wrong = _inconsistent(topology)
             if wrong or topology.encode(moved=None if came else False) != data:
@@ -291,6 +320,10 @@ def _decoded_came(rows: Any) -> dict[int, dict[int, int]]:
     return {at: dict(zip(of[::2], of[1::2], strict=True)) for at, *of in told}
 
 
+def _decoded_barred(rows: Any) -> dict[int, frozenset[int]]:
+    return {at: frozenset(members) for at, *members in _numbers(rows, "who is barred")}
+
+
 def _came_at_last(moved: Topology) -> dict[int, dict[int, int]]:
     """Who has come when, where that is not said: nobody is known to have kept its seat."""
     return {at: dict.fromkeys(of.both, of.since) for at, of in enumerate(moved.seats) if of.since}
@@ -312,6 +345,10 @@ def _inconsistent(is_: Topology) -> str:
             return "who has come when cannot be"
         if any(not 0 < epoch <= seats.since for epoch in of.values()):
             return "who has come when cannot be"
+    for at, barred in is_.barred.items():
+        seats = is_.seats[at] if 0 <= at < len(is_.seats) else None
+        if seats is None or not seats.since or not barred or not barred <= {*seats.both}:
+            return "who is barred cannot be"
     kept = [*(each.number for each in is_.buckets.values()), *(each.number for each in is_.dropped)]
     if len(set(kept)) < len(kept) or not all(0 < each <= is_.last_bucket for each in kept):
         return "the numbers of its buckets cannot be"

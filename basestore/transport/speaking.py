@@ -4,12 +4,16 @@ Nothing is left out of a request because the node would not understand it: it is
 missing is named. Pure.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from basestore.errors import InvalidRequest
-from basestore.protocol.client import AS_ASKED, Get
+from basestore.protocol.client import ADD, AS_ASKED, IF_ABSENT, IF_VALUE, IF_VERSION, Get
 from basestore.protocol.codec import Message
 from basestore.protocol.registry import DATES, unspeakable
+
+_CONDITIONS: Final = {
+    IF_ABSENT: "if_absent", IF_VERSION: "if_version", IF_VALUE: "if_value", ADD: "increment"
+}  # fmt: skip
 
 
 def speakable(requests: list[Message], version: int) -> list[Message]:
@@ -36,9 +40,16 @@ def _asked_of(request: Any, version: int) -> str:
     since, fields = DATES[type(request)]
     if since > version:
         return f"a {type(request).__name__} request"
-    named = [
-        f"`{name.removesuffix('_ms')}`"
+    named = {
+        _named(request, name): None
         for name, date in zip(request._fields, fields, strict=True)
         if date > version and getattr(request, name) != request._field_defaults[name]
-    ]
+    }
     return " and ".join(named)
+
+
+def _named(request: Any, field: str) -> str:
+    """As callers have it."""
+    if field in ("condition", "expected"):
+        return f"`{_CONDITIONS.get(request.condition, field)}`"
+    return f"`{field.removesuffix('_ms')}`"

@@ -19,12 +19,15 @@ from basestore.config import (
     parse_address,
     parse_member_address,
 )
-from basestore.config_file import MISTAKES_SHOWN, dump, load, parse
+from basestore.config_file import dump, load, parse
 from basestore.errors import ConfigurationError
 from basestore.protocol.handshake import differences
 from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
 from basestore.repair.rule import Rule
+from basestore.toml_tables import MISTAKES_SHOWN
 from tests.worlds.configurations import GOOD, ID, KEY, read
+
+IN_FILES = [rule for rule in Rule if not rule.serial]
 
 
 def test_what_is_left_out_has_defaults() -> None:
@@ -76,7 +79,11 @@ def test_what_is_left_out_has_defaults() -> None:
         ('zone = "b"', "zone = 1", "[members] zone = 1 must be of type str"),
         ('zone = "b"', 'rack = "b"', "[members] has unknown settings: rack"),
         ("[node]", "[buckets.x]\n[node]", "[buckets.x] lacks 'rule'"),
-        ("[node]", '[buckets.x]\nrule = "best"\n[node]', "rule = 'best'; use last-write-wins or first-"),
+        ("[node]", '[buckets.x]\nrule = "best"\n[node]', "use last-write-wins, first-write-wins or register"),
+        ("[node]", '[buckets.x]\nrule = "first-write-wins-agreed"\n[node]', "use last-write-wins, first"),
+        ("[node]", '[buckets.x]\nrule = "register"\nagreed = true\n[node]', "take it out, or the rule 'r"),
+        ("[node]", '[buckets.x]\nrule = "first-write-wins"\nagreed = 1\n[node]', "agreed = 1 must be of"),
+        ("[node]", "[buckets.once]\nagreed = true\n[node]", "'once' is built in with rule first-write-wins"),
         ("[node]", "[buckets]\nx = 1\n[node]", "[buckets.x] is missing or not a table"),
         ("[node]", '[buckets.x]\nrule = "last-write-wins"\nttl = 1\n[node]', "has unknown settings: ttl"),
         ("[node]", '[buckets.once]\nrule = "last-write-wins"\n[node]', "bucket 'once' is built in with rule"),
@@ -97,6 +104,7 @@ def test_what_is_left_out_has_defaults() -> None:
         ("[node]", f'[buckets.{"x" * 65}]\nrule = "last-write-wins"\n[node]', "bucket names have 1 to 64"),
         ("[node]", '[buckets.default]\ndefer = "always"\n[node]', "defer = 'always'; use never or when-busy"),
         ("[node]", '[buckets.once]\ndefer = "when-busy"\n[node]', "for buckets where the last write wins"),
+        ("[node]", '[buckets.x]\nrule = "register"\ndefer = "when-busy"\n[node]', "where the last write"),
         (
             "[node]", '[buckets.default]\ndefer = "when-busy"\n[node]\ndurability = "memory"',
             "[buckets.default] defer = 'when-busy' needs [node] durability = 'sync'",
@@ -196,7 +204,7 @@ def node_configs(draw: st.DrawFn) -> NodeConfig:
         for number, name, port in zip(numbers, names, addresses, strict=True)
     )
     names_of_buckets = zones.filter(lambda name: name and name not in BUILT_IN)
-    buckets = BUILT_IN | draw(st.dictionaries(names_of_buckets, st.sampled_from(Rule), max_size=3))
+    buckets = BUILT_IN | draw(st.dictionaries(names_of_buckets, st.sampled_from(IN_FILES), max_size=3))
     cluster = ClusterConfig(
         draw(st.binary(min_size=16, max_size=16)),
         draw(st.binary(min_size=32, max_size=32)),
@@ -213,7 +221,7 @@ def node_configs(draw: st.DrawFn) -> NodeConfig:
     degrades = draw(st.dictionaries(st.sampled_from(sorted(buckets)), st.integers(1, 31_536_000)))
     directory = Path("/") / draw(zones.filter(lambda part: "\0" not in part))
     durability = draw(st.sampled_from(["sync", "interval", "memory"]))
-    deferring = [name for name, rule in buckets.items() if durability == "sync" and not rule.immutable]
+    deferring = [name for name, rule in buckets.items() if durability == "sync" and rule.plain]
     defers = draw(st.sets(st.sampled_from(deferring), max_size=2)) if deferring else set()
     return NodeConfig(
         cluster, draw(st.sampled_from(names)), directory, durability,  # type: ignore[arg-type]
@@ -226,6 +234,16 @@ def node_configs(draw: st.DrawFn) -> NodeConfig:
         listen=draw(st.sampled_from(["", "0.0.0.0:7400", "[::]:7400"])),
         wire_highest=draw(st.integers(WIRE_LOWEST, WIRE_HIGHEST)),
     )  # fmt: skip
+
+
+def test_writes_of_a_bucket_may_be_agreed_on() -> None:
+    declared = '[buckets.x]\nrule = "register"\n[buckets.y]\nrule = "first-write-wins"\nagreed = true\n'
+    plain = '[buckets.x]\nrule = "register"\n[buckets.y]\nrule = "first-write-wins"\nagreed = false\n'
+    config, other = (read(GOOD.replace("[node]", f"{each}[node]")) for each in (declared, plain))
+    assert config.cluster.buckets == BUILT_IN | {"x": Rule.REGISTER, "y": Rule.FIRST_WRITE_AGREED}
+    assert other.cluster.buckets == BUILT_IN | {"x": Rule.REGISTER, "y": Rule.FIRST_WRITE_WINS}
+    told = differences(config.cluster.canonical(), other.cluster.canonical())
+    assert told == ["bucket y: first-write-wins-agreed here, first-write-wins there"]
 
 
 def test_what_a_bucket_has_beside_its_rule_is_the_nodes_own() -> None:

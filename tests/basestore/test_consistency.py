@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basestore.consistency import JointQuorum, Level, Quorum, ReplicaState, Tally, Verdict, quorums
+from basestore.consistency import COUNTED, JointQuorum, Level, Quorum, ReplicaState, Tally, Verdict, quorums
 
 ANSWERS = (ReplicaState.APPLIED, ReplicaState.SUPERSEDED)
 
@@ -56,7 +56,7 @@ outcomes = st.sampled_from([s for s in ReplicaState if s is not ReplicaState.PEN
 
 
 @given(
-    level=st.sampled_from(Level),
+    level=st.sampled_from(COUNTED),
     replicas=st.integers(1, 7),
     words=st.lists(st.tuples(st.integers(0, 6), outcomes), max_size=25),
 )
@@ -77,7 +77,7 @@ def test_a_tally_is_what_its_dumb_twin_says(
 
 
 @given(
-    level=st.sampled_from(Level),
+    level=st.sampled_from(COUNTED),
     replicas=st.integers(1, 7),
     words=st.lists(st.tuples(st.integers(0, 6), outcomes), max_size=25),
 )
@@ -105,7 +105,7 @@ def test_hints_count_for_any_only(replicas: int, level: Level) -> None:
 # --- while replicas are being changed --------------------------------------------------------
 
 APART, OVERLAPPING = ((0, 1, 2), (3, 4, 5)), ((0, 1, 2), (0, 3, 4))
-ANY, ONE, QUORUM, ALL = Level
+ANY, ONE, QUORUM, ALL = COUNTED
 Both = tuple[tuple[int, ...], tuple[int, ...]]
 SHAPES: list[Both] = [
     (tuple(range(old)), tuple(range(old - shared, old - shared + new)))
@@ -114,7 +114,7 @@ SHAPES: list[Both] = [
     for shared in range(min(old, new) + 1)
 ]
 each_shape = pytest.mark.parametrize("both", SHAPES, ids=str)
-each_level = pytest.mark.parametrize("level", Level)
+each_level = pytest.mark.parametrize("level", COUNTED)
 
 
 def some(both: Both) -> list[set[int]]:
@@ -159,7 +159,7 @@ def suffice(level: Level, old: tuple[int, ...], new: tuple[int, ...], members: s
 def test_whose_word_suffices_for_which_levels(
     old: tuple[int, ...], new: tuple[int, ...], members: set[int], levels: set[Level]
 ) -> None:
-    assert {level for level in Level if quorums(old, new)[level].met(members)} == levels
+    assert {level for level in COUNTED if quorums(old, new)[level].met(members)} == levels
 
 
 @each_shape
@@ -255,7 +255,7 @@ def test_levels_are_met_once_each_by_the_member_that_completes_them(both: Both) 
         for member in quorum.replicas:
             expected = tuple(
                 level
-                for level in Level
+                for level in COUNTED
                 if suffice(level, *both, {*members, member}) and not suffice(level, *both, members)
             )
             assert quorum.met_with(members, member) == expected
@@ -292,7 +292,7 @@ class JointTwin:
 
 
 @each_shape
-@given(level=st.sampled_from(Level), words=st.lists(st.tuples(st.integers(0, 9), outcomes), max_size=25))
+@given(level=st.sampled_from(COUNTED), words=st.lists(st.tuples(st.integers(0, 9), outcomes), max_size=25))
 def test_a_tally_of_two_quorums_is_what_its_dumb_twin_says(
     both: Both, level: Level, words: list[tuple[int, ReplicaState]]
 ) -> None:

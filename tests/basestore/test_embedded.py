@@ -231,7 +231,11 @@ async def moved(store: basestore.Store, left: str = "") -> None:
     with trio.fail_after(PATIENCE_S):
         done = False
         while not done:
-            members, moves = (await store.topology()).members, await store.moves()
+            try:
+                members, moves = (await store.topology()).members, await store.moves()
+            except basestore.Overloaded as busy:
+                await trio.sleep(busy.retry_after)
+                continue
             done = moves.done and {each.standing for each in members} <= {"member", "left"}
             done = done and left in ("", *(each.name for each in members if each.standing == "left"))
 

@@ -23,7 +23,7 @@ from basestore.errors import Overloaded
 from basestore.protocol.client import Credit, Failed, Get, Got, Set, Shed, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack
-from basestore.protocol.handshake import CLIENT_HELLO
+from basestore.protocol.handshake import CLIENT_HELLO, Renewed
 from tests.cluster.processes import NodeProcess
 from tests.cluster.wire import Wire
 from tests.worlds.patience import PATIENCE_S, eventually
@@ -234,7 +234,7 @@ class Flood(_Running):
                 self.written += 1
             elif refused := refused_in(message):
                 self.refused += refused
-            elif not isinstance(message, Credit):
+            elif not isinstance(message, Credit | Renewed):
                 self.others[str(message)[:300]] += 1
 
 

@@ -6,7 +6,7 @@ import socketserver
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +14,14 @@ from pathlib import Path
 import pytest
 
 from basestore import sync
-from basestore.config import Member, parse_address
+from basestore.config import parse_address
 from basestore.consistency import Level
-from basestore.errors import NoLeader, Unavailable
+from basestore.errors import Unavailable
 from basestore.protocol.frames import pack
 from basestore.protocol.handshake import Refused
-from basestore.results.topology import Decided
-from tests.cluster.processes import Cluster, NodeProcess, reads_at
+from tests.cluster.members import ask, come, leave, numbers, wait_moved
+from tests.cluster.processes import Cluster, reads_at
 from tests.worlds.patience import PATIENCE_S, eventually
-from tests.worlds.ports import free_ports
 from tests.worlds.shell import ROOT, environment
 
 ROWS = {b"key %d" % number: b"value %d" % number for number in range(50)}
@@ -37,56 +36,6 @@ def growing(root: Path, nodes: int = 3) -> Iterator[Cluster]:
         with cluster.nodes[0].store(Level.ALL) as store:
             store.set_many(list(ROWS.items()))
         yield cluster
-
-
-def numbers(node: NodeProcess) -> dict[str, int]:
-    with node.store() as store:
-        return {each.name: each.number for each in store.topology("stale").members if each.standing != "left"}
-
-
-def come(cluster: Cluster, name: str, *, start: bool = True) -> NodeProcess:
-    """Add a member, and start it with a file that names all of them."""
-    first, address = cluster.nodes[0], f"127.0.0.1:{free_ports(1)}"
-    ask(first, lambda store: store.add_member(name, address))
-    eventually(lambda: name in numbers(first), f"{name} is a member")
-    known = numbers(first)
-    members = [node.config.member for node in cluster if node.name in known]
-    config = replace(first.config.cluster, members=(*members, Member(known[name], name, address)))
-    root = first.path.parent
-    node = NodeProcess(
-        root, replace(first.config, cluster=config, name=name, directory=root / f"{name} {known[name]}")
-    )
-    cluster.nodes.append(node)
-    if start:
-        node.start()
-    return node
-
-
-def wait_moved(node: NodeProcess) -> None:
-    def done() -> bool:
-        with node.store() as store:
-            return store.moves().done
-
-    eventually(done, "all is where it is planned to be")
-
-
-def ask(at: NodeProcess, change: Callable[[sync.SyncStore], Decided]) -> None:
-    """Have it decided, once there is a leader."""
-
-    def is_decided() -> bool:
-        try:
-            with at.store() as store:
-                change(store)
-        except NoLeader:
-            return False
-        return True
-
-    eventually(is_decided, "it is decided")
-
-
-def leave(node: NodeProcess, at: NodeProcess) -> None:
-    ask(at, lambda store: store.drain(node.name))
-    eventually(lambda: node.name not in numbers(at), f"{node.name} has left")
 
 
 def test_a_member_comes_is_given_its_share_leaves_and_comes_anew(tmp_path: Path) -> None:

@@ -392,11 +392,13 @@ def test_bytes_flipped_in_valid_frames_never_reach_the_store(node: NodeProcess) 
 def test_a_node_whose_file_is_otherwise_goes_by_the_log(tmp_path: Path) -> None:
     with running(tmp_path) as cluster:
         n1, _, n3 = cluster
+        cluster.wait_founded()
         n3.stop()
         elsewhere = tmp_path / "elsewhere"  # an empty store, that has not followed the log yet
         n3.configure(replace(n3.config, cluster=replace(cluster.config, replication=2), directory=elsewhere))
         n3.start()
         cluster.wait_linked()
+        eventually(lambda: n3.state == "up", "n3 holds what it must")
         assert cluster.config.key.hex() not in n1.log + n3.log
         with n3.store(consistency="all") as store:
             assert len(store.set("key", "value").replicas) == 3

@@ -11,7 +11,7 @@ from basestore.protocol.codec import Message, encode
 from basestore.protocol.envelopes import class_of, enveloped, timeout_of
 from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.groups import requests_in
-from basestore.protocol.handshake import CLIENT_HELLO, Welcome
+from basestore.protocol.handshake import CLIENT_HELLO, Renewed, Welcome
 from tests.cluster.processes import NodeProcess
 from tests.worlds.patience import PATIENCE_S
 
@@ -64,7 +64,8 @@ class Wire:
             self.socket.sendall(data)
 
     def hear(self) -> Sequence[Message]:
-        """The next messages, or none when the node has closed the connection."""
+        """The next messages, or none when the node has closed the connection; not what it says unasked, of
+        buckets and members that are new."""
         while True:
             try:
                 data = self.socket.recv(1 << 16)
@@ -72,7 +73,7 @@ class Wire:
                 return []
             if not data:
                 return []
-            if messages := self._frames.feed(data):
+            if messages := [each for each in self._frames.feed(data) if not isinstance(each, Renewed)]:
                 return messages
 
     def closes(self) -> bool:

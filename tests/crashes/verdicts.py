@@ -126,5 +126,5 @@ def untrue(found: Found, history: History, told: frozenset[int]) -> list[str]:
 
 def unnamed(found: Found, name: str = "") -> list[str]:
     """Whether a refusal tells which store, and, where it is known, which file of it."""
-    named = "the store /" in found.refused and name in found.refused
-    return [] if named else [f"a refusal names nothing: {found.refused}"]
+    store = "the store /" in found.refused or "the store in /" in found.refused
+    return [] if store and name in found.refused else [f"a refusal names nothing: {found.refused}"]

@@ -185,3 +185,54 @@ def test_what_went_with_the_dead_is_known_when_the_change_ends() -> None:
 def test_who_is_not_fit_is_not_complete_whomever_it_has_met() -> None:
     assert not complete(1, UNFIT, JOINT, NOBODY)
     assert complete(1, UNFIT._replace(fit=True), JOINT, NOBODY)
+
+
+@pytest.mark.parametrize("count", range(1, 6))
+def test_who_is_complete_has_met_one_that_is_not_barred_of_each_quorum_or_all_of_those_that_are_left(
+    count: int,
+) -> None:
+    old = tuple(range(count))
+    seats = Seats.still(old)
+    for size in range(1, count + 1):
+        for barred in combinations(old, size):
+            left = set(old) - set(barred)
+            for others in chain.from_iterable(combinations(old, each) for each in range(count + 1)):
+                # What a quorum has accepted is with those of them that have not forgotten it.
+                knowing = {*others} - {*barred}
+                surely = all(knowing & {*each} for each in combinations(old, quorum(old)))
+                is_so = complete(barred[0], met(*others), seats, NOBODY, frozenset(barred))
+                assert is_so == (surely or left <= knowing)
+
+
+def test_who_is_dead_is_not_waited_for_by_one_that_is_barred() -> None:
+    seats = Seats.still((1, 2, 3))
+    assert not complete(1, met(2), seats, NOBODY, frozenset({1}))
+    assert complete(1, met(2), seats, frozenset({3}), frozenset({1}))
+    assert not complete(1, UNFIT, seats, frozenset({3}), frozenset({1}))
+    assert complete(1, met(), seats, frozenset({2, 3}), frozenset({1}))
+
+
+def test_a_change_does_not_end_on_what_those_that_are_barred_have() -> None:
+    reports = {1: met(2), 2: met(3), 4: met(2, 3)}
+    assert awaited(JOINT, reports, (1, 2, 3, 4), NOBODY) == set()
+    barred = frozenset({2})
+    assert awaited(JOINT, reports, (1, 2, 3, 4), NOBODY, barred) == {1, 2, 3, 4}
+    assert next_seats(JOINT, NEW, reports, (1, 2, 3, 4), NOBODY, barred) is None
+    reports |= {1: met(2, 3), 4: met(1, 2, 3)}
+    assert next_seats(JOINT, NEW, reports, (1, 2, 3, 4), NOBODY, barred) == Seats.still(NEW)
+
+
+def test_where_too_few_have_not_forgotten_those_that_come_are_met_too() -> None:
+    """Both of the old ones have forgotten what they had accepted: what there is of it is with who comes."""
+    both = frozenset({1, 2})
+    hands_over = Seats(6, Stage.JOINT, (1, 2), (3, 4))
+    assert not complete(1, met(2), hands_over, NOBODY, both)
+    assert not complete(1, met(2, 3), hands_over, NOBODY, both)
+    assert complete(1, met(3, 4), hands_over, NOBODY, both)
+    assert complete(1, met(3), hands_over, frozenset({4}), both)
+    assert not complete(3, met(1, 2), hands_over, NOBODY, both)
+    assert complete(3, met(4), hands_over, NOBODY, both)
+    assert not complete(1, met(2), hands_over, NOBODY, frozenset({1, 2, 3}))
+    assert complete(1, met(4), hands_over, NOBODY, frozenset({1, 2, 3}))
+    assert complete(1, met(2), hands_over, NOBODY, frozenset({1}))  # the other old one has it all
+    assert complete(1, met(), Seats.still((1, 2)), NOBODY, both)  # it is with nobody

@@ -1,4 +1,4 @@
-"""The laws of rules, for both of them, equal versions with different digests included."""
+"""The laws of rules, for all of them, equal versions with different digests included."""
 
 from functools import reduce
 
@@ -59,15 +59,45 @@ def test_equal_versions_are_decided_by_the_digest(rule: Rule) -> None:
     a, b = (Record.seal(DIGESTER, ROW, version, value) for value in (b"a", b"b"))
     assert a.version == b.version
     assert rule.winner(a, b) == rule.winner(b, a)
-    assert rule.winner(a, b).digest == (max if rule is Rule.LAST_WRITE_WINS else min)(a.digest, b.digest)
+    assert rule.winner(a, b).digest == (min if rule is Rule.FIRST_WRITE_WINS else max)(a.digest, b.digest)
 
 
-def test_only_where_the_first_write_wins_are_records_immutable_and_wins_final() -> None:
-    for rule in Rule:
-        implied = (rule.immutable, rule.reads_first, rule.final_when_stable)
-        assert implied == (rule is Rule.FIRST_WRITE_WINS,) * 3
+@pytest.mark.parametrize(
+    ("rule", "implied"),
+    [
+        (Rule.LAST_WRITE_WINS, (False, False, False, False)),
+        (Rule.FIRST_WRITE_WINS, (True, True, True, False)),
+        (Rule.REGISTER, (False, False, False, True)),
+        (Rule.FIRST_WRITE_AGREED, (True, False, False, True)),
+    ],
+    ids=str,
+)
+def test_what_each_rule_implies(rule: Rule, implied: tuple[bool, ...]) -> None:
+    assert (rule.immutable, rule.reads_first, rule.final_when_stable, rule.serial) == implied
+    assert rule.plain == (rule is Rule.LAST_WRITE_WINS)
 
 
 @pytest.mark.parametrize("rule", Rule)
 def test_a_rule_travels_as_its_value(rule: Rule) -> None:
     assert Rule(rule.value) is rule
+
+
+@pytest.mark.parametrize("rule", Rule)
+def test_a_rule_has_a_name_for_users_and_one_that_travels(rule: Rule) -> None:
+    assert Rule.of(rule.word, agreed=rule.agreed) is rule is Rule(rule.value)
+    assert str(rule) == (f"{rule.word}, agreed" if rule.agreed else rule.word)
+
+
+@pytest.mark.parametrize(
+    ("word", "agreed", "said"),
+    [
+        ("newest", False, "is last-write-wins or first-write-wins or register, not 'newest'"),
+        ("first-write-wins-agreed", True, "not 'first-write-wins-agreed'"),
+        ("register", True, "give up `agreed`, or rule register for first-write-wins"),
+    ],
+)
+def test_a_name_that_no_rule_has_is_refused_with_those_that_there_are(
+    word: str, agreed: bool, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        Rule.of(word, agreed=agreed)

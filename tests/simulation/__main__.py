@@ -6,6 +6,7 @@
                                                                   what is left of one
 --seeds A..B [--jobs N] [-o json]                                 a range, with what was exercised
 --seed S --march N                                                N members come, and as many leave, in a row
+... --registers                                                   any of the above, of registers alone
 --mutants [NAME or FAMILY ...] [--jobs N] [-o json]               deliberate bugs, and who finds them
 --mutant NAME ...                                                 any of the above with this bug
 """
@@ -19,16 +20,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing import get_context
 
 from tests.simulation import exercise, mutants
-from tests.simulation.drawing import draw
+from tests.simulation.kinds import PLANNED, REGISTERS, Kind
 from tests.simulation.marches import march
 from tests.simulation.minimise import minimise
 from tests.simulation.mutations import MUTANTS
 from tests.simulation.outcome import Outcome, play, play_plan
 from tests.simulation.plan import Reduction
-from tests.simulation.world import PlannedWorld
 
 BAR = 40
 
@@ -80,6 +81,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--operations", type=places, help="ask only these: client.place,client.place")
     parser.add_argument("--seconds", type=at_least(0.7, float), help="end the clients' time here")
     parser.add_argument("--march", type=at_least(1), metavar="N", help="N members come, and N leave")
+    parser.add_argument("--registers", action="store_true", help="worlds whose clients ask for registers")
     parser.add_argument("--mutant", choices=names, metavar="NAME")
     parser.add_argument("--cpu-s", type=float, default=60.0, help="how long to try a mutant")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
@@ -92,29 +94,30 @@ def main() -> int:
         jobs = given.jobs or len(os.sched_getaffinity(0))
         return mutants.report(given.mutants, given.cpu_s, jobs=jobs, as_json=given.output == "json")
     bug = next((mutant for mutant in MUTANTS if mutant.name == given.mutant), None)
+    kind = REGISTERS if given.registers else PLANNED
     with mutants.switched_on(bug):
         if given.seeds:
-            return play_range(given.seeds, given.jobs or 1, as_json=given.output == "json")
+            return play_range(given.seeds, given.jobs or 1, kind, as_json=given.output == "json")
         if given.minimise:
-            return shrink(given.seed, given.mutant)
+            return shrink(given.seed, given.mutant, kind)
         if given.march:
             return show_march(given.seed, given.march, as_json=given.output == "json")
         kept = Reduction(given.faults, given.clients, given.seconds, given.machines, given.operations)
-        return show(given.seed, kept, trace=given.trace, as_json=given.output == "json")
+        return show(given.seed, kept, kind, trace=given.trace, as_json=given.output == "json")
 
 
-def show(seed: int, kept: Reduction, *, trace: bool, as_json: bool) -> int:
+def show(seed: int, kept: Reduction, kind: Kind, *, trace: bool, as_json: bool) -> int:
     """Play one seed, perhaps with all that happened."""
     if trace:
-        plan = draw(seed).reduced(kept)
-        world = PlannedWorld(plan, recording=True)
+        plan = kind.draw(seed).reduced(kept)
+        world = kind.world(plan, recording=True)
         world.run()
         print("\n".join(world.lines))
         print(f"theme {plan.theme}, {plan.replication} replicas of {len(plan.machines)}, {plan.durability}")
         print(plan.network)
         for fault in plan.faults:
             print(fault)
-    return told(play(seed, kept), as_json=as_json)
+    return told(play(seed, kept, kind), as_json=as_json)
 
 
 def show_march(seed: int, count: int, *, as_json: bool) -> int:
@@ -141,24 +144,25 @@ def told(outcome: Outcome, *, as_json: bool) -> int:
     return bool(outcome.violations)
 
 
-def shrink(seed: int, mutant: str | None) -> int:
+def shrink(seed: int, mutant: str | None, kind: Kind) -> int:
     """Find the least of a failing seed that still fails."""
-    outcome = play(seed)
+    outcome = play(seed, kind=kind)
     if not outcome.violations:
         print(f"seed {seed} does not fail")
         return 0
     check = outcome.violations[0].check
-    kept = minimise(seed, check, lambda reduction: print(f"  {reduction}", flush=True))
+    kept = minimise(seed, check, lambda reduction: print(f"  {reduction}", flush=True), kind)
     bug = f" --mutant {mutant!r}" if mutant else ""
+    bug += " --registers" if kind is REGISTERS else ""
     print(f"python -m tests.simulation --seed {seed}{bug} {kept} --trace    # {check}")
     return 1
 
 
-def play_range(seeds: range, jobs: int, *, as_json: bool) -> int:
+def play_range(seeds: range, jobs: int, kind: Kind, *, as_json: bool) -> int:
     """Play many; fail on any violation, and when too little was exercised."""
     outcomes = []
     began_s = time.monotonic()
-    for outcome in played(seeds, jobs):
+    for outcome in played(seeds, jobs, kind):
         outcomes.append(outcome)
         for violation in outcome.violations if not as_json else ():
             print(f"\rseed {outcome.seed}: {violation}")
@@ -170,7 +174,8 @@ def play_range(seeds: range, jobs: int, *, as_json: bool) -> int:
     counts: Counter[str] = Counter()
     for outcome in outcomes:
         counts += outcome.counts
-    short = exercise.shortfalls(counts, len(outcomes))
+    least = exercise.OF_REGISTERS if kind is REGISTERS else exercise.MINIMUMS
+    short = exercise.shortfalls(counts, len(outcomes), least)
     result = summary(outcomes)
     if as_json:
         print(json.dumps({**result, "shortfalls": short}))
@@ -184,12 +189,12 @@ def play_range(seeds: range, jobs: int, *, as_json: bool) -> int:
     return bool(short or result["violations"])
 
 
-def played(seeds: range, jobs: int) -> Iterator[Outcome]:
+def played(seeds: range, jobs: int, kind: Kind) -> Iterator[Outcome]:
     if jobs <= 1:
-        yield from map(play, seeds)
+        yield from (play(seed, kind=kind) for seed in seeds)
         return
     with get_context("fork").Pool(jobs) as pool:  # with a bug, if there is one, in every process
-        yield from pool.imap(play, seeds, chunksize=4)
+        yield from pool.imap(partial(play, kind=kind), seeds, chunksize=4)
 
 
 def summary(outcomes: list[Outcome]) -> dict[str, object]:

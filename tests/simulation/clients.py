@@ -30,7 +30,8 @@ from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.handshake import Goodbye
 from basestore.repair.version import PROPOSAL_BYTES
 from basestore.replica.replica import DIGEST_BYTES_MIN
-from basestore.results.receipts import Item, page
+from basestore.results.readers import page
+from basestore.results.receipts import Item
 from tests.simulation import history as h
 from tests.simulation import stored as s
 from tests.simulation.clockwork import Stream

@@ -18,7 +18,7 @@ CREATE, DROP, SET, UNSET, FOUNDED = 1, 2, 3, 4, 8  # kinds of changes
 UNNAMED = 0
 NUMBER_BYTES, STORE_BYTES = 2, 16
 OUTCOMES_AT = 7  # in what is encoded
-BUILT_IN = ("default", "once")
+BUILT_IN = ("default", "once", "cas")  # the last is made by the leader
 
 
 class Said(NamedTuple):
@@ -125,7 +125,7 @@ class Decided:
             _, identity, _, _, kind, *fields = cbor2.loads(entry.data)
             if identity == UNNAMED:
                 self._founded |= kind == FOUNDED
-                self._hold(kind, fields)
+                self._apply(kind, fields)
             elif identity not in self.became:
                 taken, number = self._apply(kind, fields) if self._founded else (False, -1)
                 self.became[identity] = Became(self.last, taken, number)

@@ -174,7 +174,10 @@ class Holdings:
 
     def _judge_twice(self, row: bytes, new: bytes) -> None:
         """However often a write is repeated, on a last-write key it has one version; but for one whose hint
-        came too late, which an operator has had written anew."""
+        came too late, which an operator has had written anew. Of registers `chains.py` judges."""
+        chains = self._world.chains
+        if chains is not None and chains.concern(row):
+            return
         proposal, version = s.proposal_of(new), new[: s.VERSION]
         if proposal and s.bucket_of(row) not in s.FIRST_WRITE_WINS:
             first = self._proposed.setdefault((row, proposal), version)

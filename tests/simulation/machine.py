@@ -63,7 +63,9 @@ COPIES_MAX = 10
 ROOM_S = 0.2
 HELD_S = 1.0
 TOLD = frozenset((Applied, Apply, Hinted))  # what the triggers look at
-HEARD = frozenset((Apply, Goodbye, Ping, Pong, Remembered))  # what the witness looks at when it arrives
+HEARD = frozenset(
+    (Apply, Goodbye, Hinted, Ping, Pong, Remembered)
+)  # what the witness looks at when it arrives
 BUSY, BUSY_S = 0.5, 0.4  # how often a machine is, and for how long
 FLUSH = (5000, 150, 1)  # the summary log, after so many bytes, in slices of so many bytes and nodes
 COUNTED = (
@@ -145,6 +147,9 @@ class Machine:
         self.disk = disk
         disk.persistent = self.config.engine != "memory"
         disk.watch = partial(self.world.witness.replaced, self)
+        if self.world.chains is not None:
+            disk.settled = partial(self.world.chains.settled, self)
+            self.world.chains.lost(self)
         if self.room is not None:
             self.give_room(self.room)
 
@@ -250,6 +255,8 @@ class Machine:
         self.world.moved.crashed(self)
         self.world.say(self.index, "crash", f"{why}; {kept} of {len(self.disk.pending)} batches kept")
         self.disk.cut(kept)
+        if self.world.chains is not None:
+            self.world.chains.lost(self)
         if not self.disk.persistent:
             self._insert(Disk())
         self._leave(noticed_s)

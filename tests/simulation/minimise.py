@@ -10,17 +10,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.simulation.drawing import draw
+from tests.simulation.kinds import PLANNED, Kind
 from tests.simulation.plan import WHOLE, Reduction
-from tests.simulation.world import PlannedWorld
 
 SHORTEST_S = 0.7
 PLAYS_MAX = 3000
 
 
-def fails(seed: int, kept: Reduction, check: str) -> bool:
+def fails(seed: int, kept: Reduction, check: str, kind: Kind = PLANNED) -> bool:
     """Whether what is left still fails that check."""
-    world = PlannedWorld(draw(seed).reduced(kept))
+    world = kind.world(kind.draw(seed).reduced(kept))
     world.run()
     return any(violation.check == check for violation in world.violations)
 
@@ -31,6 +30,7 @@ class _Search:
     check: str
     tell: Callable[[Reduction], None]
     kept: Reduction
+    kind: Kind
     plays: int = 0
 
     def accept(self, smaller: Reduction) -> bool:
@@ -38,7 +38,7 @@ class _Search:
         if self.plays >= PLAYS_MAX:
             return False
         self.plays += 1
-        if not fails(self.seed, smaller, self.check):
+        if not fails(self.seed, smaller, self.check, self.kind):
             return False
         self.kept = smaller
         self.tell(smaller)
@@ -74,17 +74,17 @@ class _Search:
 
     def name_operations(self) -> None:
         """From now on every operation that is asked is named."""
-        world = PlannedWorld(draw(self.seed).reduced(self.kept))
+        world = self.kind.world(self.kind.draw(self.seed).reduced(self.kept))
         world.run()
-        asked = sorted((op.client, op.place) for op in world.history.operations if op.place >= 0)
-        self.accept(replace(self.kept, operations=tuple(asked)))
+        self.accept(replace(self.kept, operations=tuple(world.places)))
 
 
-def minimise(seed: int, check: str, tell: Callable[[Reduction], None]) -> Reduction:
+def minimise(seed: int, check: str, tell: Callable[[Reduction], None], kind: Kind = PLANNED) -> Reduction:
     """The smallest reduction that was found; `tell` hears of each step towards it."""
-    plan = draw(seed)
-    whole = replace(WHOLE, faults=tuple(range(len(plan.faults))), clients=tuple(range(len(plan.clients))))
-    search = _Search(seed, check, tell, whole)
+    plan = kind.draw(seed)
+    clients = range(len(plan.clients or plan.registers))
+    whole = replace(WHOLE, faults=tuple(range(len(plan.faults))), clients=tuple(clients))
+    search = _Search(seed, check, tell, whole, kind)
     smaller = True
     while smaller:
         smaller = search.shorten(plan.seconds)

@@ -46,7 +46,12 @@ class Moved:
         world = self._world
         was, now = log.held(log.last - 1), log.held(log.last)
         world.counts["moves: plan"] += was.unplanned and not now.unplanned and bool(now.plan)
+        barred = [sum(map(len, held.barred.values())) for held in (was, now)]
+        world.counts["acceptors: barred"] += max(0, barred[1] - barred[0])
+        world.counts["acceptors: barred no more"] += max(0, barred[0] - barred[1])
         for partition, before, after in world.seating.take(log):
+            if before._replace(since=after.since) == after:  # others are its acceptors, and nothing moves
+                continue
             self._count(partition, before, after)
             if after.stage == STILL and before.stage == JOINT and not world.log_watch.blind:
                 self._judge_ended(partition, back=after.old == before.old)

@@ -26,7 +26,7 @@ from tests.consensus.mutants import MUTANTS as OF_RAFT
 from tests.consensus.mutants import caught
 from tests.model.breakages import BREAKAGES, catch
 from tests.simulation.cases import CASES, shown_by
-from tests.simulation.drawing import draw
+from tests.simulation.kinds import PLANNED, REGISTERS, Kind
 from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant
 from tests.simulation.outcome import Outcome, play
 from tests.simulation.plan import Reduction
@@ -65,7 +65,12 @@ def switched_on(mutant: Mutant | None) -> Iterator[None]:
 
 def seeds_for(mutant: Mutant, first_seed: int = 0) -> Iterator[int]:
     """Seeds of worlds that are apt to show it."""
-    return (seed for seed in count(first_seed) if mutant.suits(draw(seed)))
+    return (seed for seed in count(first_seed) if mutant.suits(kind_of(mutant).draw(seed)))
+
+
+def kind_of(mutant: Mutant) -> Kind:
+    """The worlds that it is played in."""
+    return REGISTERS if mutant.registers else PLANNED
 
 
 def try_mutant(mutant: Mutant, cpu_s_max: float, first_seed: int = 0) -> Trial:
@@ -82,12 +87,12 @@ def try_mutant(mutant: Mutant, cpu_s_max: float, first_seed: int = 0) -> Trial:
         if time.process_time() - began_s >= (cpu_s_max / 5 if elsewhere else cpu_s_max):
             break
         with switched_on(mutant):
-            outcome = play(seed, kept)
+            outcome = play(seed, kept, kind_of(mutant))
         seeds += 1
         caught_by, crash = verdict(mutant, outcome)
         # A law that was not meant to see it may complain of something else.
         surprise = caught_by is not None and caught_by not in mutant.expected
-        if crash or (caught_by and not (surprise and play(seed, kept).violations)):
+        if crash or (caught_by and not (surprise and play(seed, kept, kind_of(mutant)).violations)):
             return Trial(caught_by, seeds, time.process_time() - began_s, seed, crash)
     with switched_on(mutant):
         if case := shown_by(mutant.name):
@@ -113,9 +118,10 @@ def misfit(mutant: Mutant, seconds: float) -> str:
     """How the product falls over in the first seconds of a world that suits the mutant, if it is not meant
     to; empty when it does not."""
     seed = next(seeds_for(mutant))
-    faults = tuple(at for at, fault in enumerate(draw(seed).faults) if fault.at < seconds)
+    kind = kind_of(mutant)
+    faults = tuple(at for at, fault in enumerate(kind.draw(seed).faults) if fault.at < seconds)
     with switched_on(mutant):
-        return verdict(mutant, play(seed, Reduction(faults, mutant.clients, seconds)))[1]
+        return verdict(mutant, play(seed, Reduction(faults, mutant.clients, seconds), kind))[1]
 
 
 def family(mutant: Mutant) -> str:

@@ -6,6 +6,7 @@ times. A `stream` keeps order; on other networks every message makes its own way
 broken link may come on the next one (`stray`), but for the words by which two nodes introduce
 themselves, or take their leave: a late one of those speaks of another life. So does one of the log; and under
 which epoch a node speaks, or what follows an epoch, is said in order on all links, and lost only with them.
+So is what one node asks another to do with a register: done twice it would be two writes.
 """
 
 from collections import Counter
@@ -16,6 +17,7 @@ from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Confirmed, Ping, Pong, Remembered, StoreClaim
 from basestore.protocol.membership import OF_RAFT, At, Base, Lacking
+from basestore.protocol.replication import Serial
 from tests.simulation.clockwork import Clockwork, Stream
 from tests.simulation.plan import NetworkPlan
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from tests.simulation.machine import Machine
 
 ATTEMPT_S_MAX = 0.6
-ORDERED = (At, Base, Lacking)
+ORDERED = (At, Base, Lacking, Serial)
 INTRODUCTIONS = (StoreClaim, Remembered, Confirmed, Ping, Pong, Goodbye, *ORDERED, *OF_RAFT)
 
 

@@ -22,9 +22,9 @@ from basestore.protocol.handshake import Goodbye, Names
 from basestore.protocol.operator import Explain, Replay, Status
 from basestore.results.cluster_view import SURVEY_MS, Following, Scope
 from basestore.results.convergence import Convergence, Proving
-from basestore.results.explanation import explanation
 from basestore.results.loss import AcceptedLoss, Accepting
-from basestore.results.receipts import receipt
+from basestore.results.readers import receipt
+from basestore.results.weighing import explanation
 from tests.simulation.clockwork import Stream
 from tests.simulation.history import Operation
 

@@ -5,8 +5,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tests.simulation.drawing import draw
 from tests.simulation.history import Violation
+from tests.simulation.kinds import PLANNED, Kind
 from tests.simulation.plan import WHOLE, Plan, Reduction
 from tests.simulation.world import PlannedWorld
 
@@ -24,12 +24,12 @@ class Outcome:
     counts: Counter[str] = field(repr=False)
 
 
-def play(seed: int, kept: Reduction = WHOLE) -> Outcome:
+def play(seed: int, kept: Reduction = WHOLE, kind: Kind = PLANNED) -> Outcome:
     """Play a seed to its end."""
-    return play_plan(draw(seed).reduced(kept))
+    return play_plan(kind.draw(seed).reduced(kept), kind.world)
 
 
-def play_plan(plan: Plan) -> Outcome:
+def play_plan(plan: Plan, kind: type[PlannedWorld] = PlannedWorld) -> Outcome:
     """The same with another plan than is drawn for a seed. A world is small and short-lived, so that looking
     for its garbage waits until it is over: that is a tenth of the time. What was there before is not looked
     through for it."""
@@ -37,7 +37,7 @@ def play_plan(plan: Plan) -> Outcome:
     gc.freeze()
     gc.disable()
     try:
-        outcome = _play(plan)
+        outcome = _play(kind(plan))
     finally:
         gc.collect()
         gc.unfreeze()
@@ -46,11 +46,8 @@ def play_plan(plan: Plan) -> Outcome:
     return outcome
 
 
-def _play(plan: Plan) -> Outcome:
-    world = PlannedWorld(plan)
+def _play(world: PlannedWorld) -> Outcome:
     world.run()
     world.counts[f"theme: {world.plan.theme}"] += 1
-    operations = len(world.history.operations)
-    return Outcome(
-        plan.seed, world.digest, operations, world.violations, world.clockwork.now, 0.0, world.counts
-    )
+    plan, now = world.plan, world.clockwork.now
+    return Outcome(plan.seed, world.digest, world.operations, world.violations, now, 0.0, world.counts)

@@ -66,6 +66,16 @@ class ClientPlan(NamedTuple):
     all_levels: bool
 
 
+class RegisterClientPlan(NamedTuple):
+    """Of a client that asks for registers alone, of so many rows: `loop_s` between two requests; `roams`: how
+    often it changes its node."""
+
+    number: int
+    rows: int
+    loop_s: float
+    roams: float
+
+
 @dataclass(frozen=True)
 class Reduction:
     """What is kept of a plan. None keeps all. `machines` counts the first ones; an operation is
@@ -126,6 +136,7 @@ class Plan:
     moves: bool = False  # partitions move from member to member
     changes: bool = False  # and members come and go
     march: int = 0  # so many come, and as many leave, one after the other
+    registers: tuple[RegisterClientPlan, ...] = ()  # who asks in place of clients
 
     @cached_property
     def clocks_jump(self) -> bool:
@@ -133,16 +144,18 @@ class Plan:
 
     def reduced(self, kept: Reduction) -> "Plan":
         """Less of it."""
-        faults, clients = self.faults, self.clients
+        faults, clients, registers = self.faults, self.clients, self.registers
         if kept.faults is not None:
             faults = tuple(fault for i, fault in enumerate(faults) if i in kept.faults)
         if kept.clients is not None:
             clients = tuple(client for i, client in enumerate(clients) if i in kept.clients)
+            registers = tuple(client for i, client in enumerate(registers) if i in kept.clients)
         count = len(self.machines) if kept.machines is None else kept.machines
         return replace(
             self,
             faults=tuple(fault for fault in faults if max(fault.machine, fault.other) < count),
             clients=clients,
+            registers=registers,
             seconds=self.seconds if kept.seconds is None else kept.seconds,
             machines=self.machines[:count],
             replication=min(self.replication, count),

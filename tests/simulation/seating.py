@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import cbor2
 
 from tests.simulation import stored as s
-from tests.simulation.seats import MEMBER, STILL, Seats
+from tests.simulation.seats import DEAD, MEMBER, STILL, Seats
 
 if TYPE_CHECKING:
     from tests.simulation.decided import Decided
@@ -71,6 +71,14 @@ class Seating:
         if self._log is None or epoch <= 0:
             return self._founded[partition]
         return self._log.held(epoch).seats[partition].named(self._world.index_of)
+
+    def away(self, epoch: int, partition: int) -> set[int]:
+        """Who is no acceptor of registers there by what was decided up to an epoch: barred, or dead."""
+        if self._log is None:
+            return set()
+        held = self._log.held(max(0, epoch))
+        dead = {number for number, standing in held.standing.items() if standing == DEAD}
+        return {self._world.index_of[each] for each in dead | held.barred.get(partition, frozenset())}
 
     def known_at(self, epoch: int) -> Mapping[int, str]:
         """How members stand, by number, as was decided up to an epoch; those that have left among them."""

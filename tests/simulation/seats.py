@@ -17,7 +17,7 @@ from basestore.consistency import Level
 
 STILL, FILL, JOINT = 0, 1, 2
 ADD_MEMBER, SET_MEMBER, SET_SEATS, SET_PLAN = 5, 6, 7, 10  # kinds of changes
-DRAIN, REMOVE, REPLACE, REBALANCE, CANCEL, REPLICATION = 11, 12, 13, 14, 15, 16
+DRAIN, REMOVE, REPLACE, REBALANCE, CANCEL, REPLICATION, TAKE_IN = 11, 12, 13, 14, 15, 16, 17
 JOINING, MEMBER, DRAINING, DEAD, LEFT = "joining", "member", "draining", "dead", "left"
 STAYING, GOING = (JOINING, MEMBER), (DRAINING, DEAD)
 SEATS_MAX = 15
@@ -73,7 +73,8 @@ class Seats(NamedTuple):
 
 class Held(NamedTuple):
     """Who holds what at an epoch, in members' numbers. `plan`: who is to, by partition; `standing`: of the
-    members, by number; `called`: their names and addresses."""
+    members, by number; `called`: their names and addresses; `stores`: which they are bound to; `barred`: who
+    is no acceptor of a partition, by that."""
 
     seats: tuple[Seats, ...]
     plan: Mapping[int, tuple[int, ...]]
@@ -81,12 +82,14 @@ class Held(NamedTuple):
     replicas: int
     standing: Mapping[int, str]
     called: Mapping[int, tuple[str, str]]
+    stores: Mapping[int, bytes]
+    barred: Mapping[int, frozenset[int]]
 
     @classmethod
     def decoded(cls, tables: list[Any]) -> "Held":
         """As an encoded topology has them."""
         _, (facts,), members, seats, *more = tables
-        unplanned, plan, *_ = more[4:] or (False, [])
+        unplanned, plan, *rest = more[4:] or (False, [])
         return cls(
             tuple(
                 Seats(since, stage, _numbers(old), _numbers(new or old)) for since, stage, old, new in seats
@@ -96,6 +99,8 @@ class Held(NamedTuple):
             facts[2],
             {row[0]: row[5] for row in members},
             {row[0]: (row[1], row[2]) for row in members},
+            {row[0]: row[6] for row in members if row[6]},
+            {at: frozenset(barred) for at, *barred in (rest[1] if len(rest) > 1 else ())},
         )
 
     @property
@@ -116,10 +121,20 @@ class Held(NamedTuple):
 
     def after(self, index: int, kind: int, fields: list[Any]) -> "Held | None":
         """What an entry makes of it, if it has to do with it; None: it makes no sense."""
+        held = self._after(index, kind, fields)
+        if held is None or held.seats is self.seats:
+            return held
+        both = {at: of & {*held.seats[at].both} for at, of in held.barred.items()}
+        return held._replace(barred={at: of for at, of in both.items() if of})
+
+    def _after(self, index: int, kind: int, fields: list[Any]) -> "Held | None":
         if kind == ADD_MEMBER:
             return self._joined(fields[0], fields[1])
         if kind == SET_MEMBER:
-            return self._with(fields[0], fields[1], fields[4])
+            held = self._with(fields[0], fields[1], fields[4])
+            return held if held is None or fields[5] is None else held.bound(index, fields[0], fields[5])
+        if kind == TAKE_IN:
+            return self._taken_in(index, fields[0])
         if kind in (DRAIN, REMOVE):
             return self._without(fields[0], DRAINING if kind == DRAIN else DEAD)
         if kind == REPLACE:
@@ -160,6 +175,28 @@ class Held(NamedTuple):
             return None
         called = {**self.called, number: (name, address or at)}
         return self._replace(standing={**self.standing, number: standing or known}, called=called)
+
+    def bound(self, index: int, number: int, store: bytes) -> "Held":
+        """Whoever was bound to another store is barred in all that it holds."""
+        was, bound = self.stores.get(number, b""), self._replace(stores={**self.stores, number: store})
+        if was in (b"", store):
+            return bound
+        theirs = [at for at, each in enumerate(self.seats) if number in each.both]
+        barred = {at: self.barred.get(at, frozenset()) | {number} for at in theirs}
+        return bound._replace(barred={**self.barred, **barred}).changed_at(index, theirs)
+
+    def _taken_in(self, index: int, rows: list[list[int]]) -> "Held | None":
+        for at, *members in rows:
+            if not self.barred.get(at, frozenset()) >= {*members}:
+                return None
+        left = {at: self.barred[at] - {*members} for at, *members in rows}
+        barred = {at: of for at, of in {**self.barred, **left}.items() if of}
+        return self._replace(barred=barred).changed_at(index, list(left))
+
+    def changed_at(self, index: int, partitions: list[int]) -> "Held":
+        """With the same seats of these, since this entry."""
+        seats = [e._replace(since=index) if at in partitions else e for at, e in enumerate(self.seats)]
+        return self._replace(seats=tuple(seats))
 
     def _may_go(self, number: int, standing: str) -> bool:
         """Whether it may be on its way out so, from now on, and enough stay."""

@@ -177,9 +177,7 @@ class Stamps:
         before."""
         version, key = apply.record[: s.VERSION], s.SUMMARY + apply.row[:2]
         if apply.way != DIRECT:
-            # It may be held before it is on the disk, where a node takes much at once.
-            if s.stamp_of(version) > s.stable_in(machine.disk.get(key)):
-                self._copied.add((machine.index, machine.life, apply.row, version))
+            self.copied(machine, apply.row, version)
             return
         now = self._world.clockwork.now
         if self._waits(machine, source):
@@ -194,13 +192,18 @@ class Stamps:
         ):
             self._too_late.add((machine.index, machine.life, source, apply.id))
 
+    def copied(self, machine: "Machine", row: bytes, version: bytes) -> None:
+        """A copy arrives: it may be held before it is on the disk, where a node takes much at once."""
+        if s.stamp_of(version) > s.stable_in(machine.disk.get(s.SUMMARY + row[:2])):
+            self._copied.add((machine.index, machine.life, row, version))
+
     def _waits(self, machine: "Machine", source: int) -> bool:
         """Whether what a member sends now may have to wait until its epoch is in use: until then what it
         sends may have come another way."""
         peers = machine.node.peers if machine.node is not None else None
         place = machine.place(source) if peers is not None else None
         told = peers.all[place].told_epoch if peers is not None and place is not None else 0
-        return self._world.plan.moves and peers is not None and told > peers.epoch
+        return peers is not None and told > peers.epoch
 
     def _note_clock(self, machine: "Machine") -> None:
         """By how much it corrects its clock, which changes with what it is told."""

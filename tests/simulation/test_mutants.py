@@ -81,7 +81,7 @@ def test_what_an_unexpected_law_says_without_the_mutant_too_is_no_catch(
     ack = GroupCommit.ack
     mutant = Mutant("any", {expected}, lambda: [patch.object(GroupCommit, "ack", print)])
 
-    def played(seed: int, kept: Reduction) -> Outcome:
+    def played(seed: int, kept: Reduction, kind: object) -> Outcome:
         bad = without or GroupCommit.ack is not ack
         return Outcome(seed, "", 0, [Violation("acks", "")] * bad, 0.0, 0.0, Counter())
 

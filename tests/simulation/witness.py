@@ -80,6 +80,9 @@ class Witness:
         """A node is about to take in what another has sent."""
         if type(message) is Apply:
             self.stamps.heard(machine, source, message)
+        elif type(message) is Hinted:
+            if message.stores:  # it has been taken elsewhere
+                self.stamps.copied(machine, message.row, message.record[: s.VERSION])
         elif type(message) is Remembered:
             self.met(machine, source)
         elif type(message) is Goodbye:
@@ -150,6 +153,8 @@ class Witness:
         """A batch is about to be applied to a disk."""
         if self._world.plan.requests_max:
             self._world.refusals.written(machine, batch)
+        if self._world.chains is not None:
+            self._world.chains.replaced(machine, held, batch)
         hinted = False
         for key, old in held.items():
             kind = key[0]

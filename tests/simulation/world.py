@@ -12,7 +12,7 @@ The history is the same wherever it is played: its digest covers every message a
 import hashlib
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,10 +24,12 @@ from basestore.config import BUILT_IN, REQUESTS_MAX_DEFAULT, ClusterConfig, Memb
 from basestore.membership import metadata_group
 from basestore.moves import conductor
 from basestore.protocol.codec import Message
+from basestore.repair.rule import Rule
 from basestore.topology import balance
 from tests.simulation import checkers
 from tests.simulation import history as h
 from tests.simulation import stored as s
+from tests.simulation.chains import Chains
 from tests.simulation.changers import Changer
 from tests.simulation.clients import Client
 from tests.simulation.clockwork import Clockwork, Stream
@@ -61,6 +63,9 @@ NOTED_MAX = 1000
 class PlannedWorld:
     """`recording` keeps readable lines of all that happens; it changes nothing else."""
 
+    buckets: Mapping[str, Rule] = BUILT_IN
+    chains: Chains | None = None  # what was chosen of registers, where any are asked for
+
     def __init__(self, plan: Plan, *, recording: bool = False) -> None:
         self.plan = plan
         self.operations_max = plan.operations_max or OPERATIONS_MAX  # of a node, at once
@@ -80,7 +85,7 @@ class PlannedWorld:
         self.numbers = [member.number for member in members]
         self.index_of = {number: index for index, number in enumerate(self.numbers)}  # never the same
         cluster = self.cluster = ClusterConfig(
-            bytes(16), KEY, members, plan.replication, plan.partitions, BUILT_IN,
+            bytes(16), KEY, members, plan.replication, plan.partitions, self.buckets,
             plan.drift_ms_max, plan.timeout_ms_max,
         )  # fmt: skip
         self.placement = Placement.of(cluster)  # as it was founded
@@ -244,17 +249,15 @@ class PlannedWorld:
             patch.object(metadata_group, "COMPACT_AT", compact_at),
             patch.object(conductor, "plan", goals),
         ):
-            self._play_all()
+            self.play_all()
 
-    def _play_all(self) -> None:
+    def play_all(self) -> None:
         faults = Faults(self)
         faults.begin()
         for machine in self.machines:
             machine.start()
         self.clockwork.run(BEGIN_S)
-        clients = [Client(self, plan) for plan in self.plan.clients]
-        for client in clients:
-            self.clockwork.after(client.stream.random() * 0.05, client.begin)
+        clients = self.begin_clients()
         self.overload.begin()
         faults.plan()
         for index in range(self.plan.operators):
@@ -286,7 +289,7 @@ class PlannedWorld:
             if changer is not None:
                 changer.falls.judge()
             self.witness.promises.kept_in_the_end()
-            Examination(self, clients).examine()
+            self._examine(clients)
         self.refusals.judge()
         for machine in self.machines:
             machine.count()
@@ -294,6 +297,15 @@ class PlannedWorld:
             self.blame("mismatches", "exchanges found something altered that nobody had altered")
         for violation in checkers.judge(self.history):
             self.blame(violation.check, violation.text)
+
+    def begin_clients(self) -> list[Client]:
+        clients = [Client(self, plan) for plan in self.plan.clients]
+        for client in clients:
+            self.clockwork.after(client.stream.random() * 0.05, client.begin)
+        return clients
+
+    def _examine(self, clients: list[Client]) -> None:
+        Examination(self, clients).examine()
 
     def _copy_disks(self) -> None:
         """Backups, for faults to come back with."""
@@ -395,6 +407,16 @@ class PlannedWorld:
         )
 
     # --- the outcome -------------------------------------------------------------------------
+
+    @property
+    def operations(self) -> int:
+        """How many clients have asked for."""
+        return len(self.history.operations)
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """The same, by client, and by place among the client's own."""
+        return sorted((op.client, op.place) for op in self.history.operations if op.place >= 0)
 
     @property
     def digest(self) -> str:

@@ -15,8 +15,8 @@ from basestore.storage.memory import MemoryEngine
 
 class Disk(MemoryEngine):
     """`pending` holds, for each batch that is not durable, what to put back to undo it; `watch` is
-    told of each what it replaces; `places`: the files of openings in the store's directory; `make_room`
-    refuses a batch that finds no room (StorageFull)."""
+    told of each what it replaces, `settled` of those that are durable now; `places`: the files of openings
+    in the store's directory; `make_room` refuses a batch that finds no room (StorageFull)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,6 +27,7 @@ class Disk(MemoryEngine):
         self.make_room: Callable[[Batch], None] | None = None
         self.loss = ""
         self.watch: Callable[[dict[bytes, bytes | None], Batch], None] | None = None
+        self.settled: Callable[[list[dict[bytes, bytes | None]]], None] | None = None
 
     def apply(self, batch: Batch) -> None:
         if self.full:
@@ -48,6 +49,8 @@ class Disk(MemoryEngine):
 
     def settle(self, count: int) -> None:
         """A sync that began when `count` batches were pending has ended."""
+        if self.settled is not None:
+            self.settled(self.pending[:count])
         del self.pending[:count]
         self._before = {}
         for undo in reversed(self.pending):  # of two values the older one is durable

@@ -26,6 +26,7 @@ from basestore.repair.version import (
 KINDS: list[type[Any]] = list(NUMBERS)
 
 VERSION = bytes(range(24))
+BALLOT = VERSION[:16]
 IDENTITY = bytes(range(IDENTITY_BYTES))
 HEAD = bytes(range(HEAD_BYTES))
 RECORD = bytes(range(RECORD_BYTES_MIN)) + b"value"
@@ -40,6 +41,7 @@ GROUP = b"g" * 16
 VOTERS = b"\0\1" + STORE
 MOVE = membership.MoveRow(3, 9, True, b"\0\1\0\3", 7)
 ENTRIES = [raft.EntryRow(3, 2, b"entry")]
+ACCEPTOR_ROW = rep.AcceptorRow(0, STORE, "acceptor", VERSION[:16], BARE, 3, 500, VERSION, VERSION)
 
 _EXAMPLES: list[Message] = [
     raft.Stand(4, 9, 3, True),
@@ -52,6 +54,7 @@ _EXAMPLES: list[Message] = [
     membership.Base(GROUP, b"", 8, 3, VOTERS, b"state"),
     membership.Suggest(b"entry"),
     membership.MoveReport([MOVE]),
+    membership.Finished([membership.FinishedRow(3, 9, bytes(16))]),
     membership.AskMoves(1),
     membership.MovesTold(1, 9, 3, False, [membership.MoveState(3, 1, 20, 7, 5, b"\0\1", b"\0\3", b"\0\3")]),
     membership.ReadMoves(1, 1000),
@@ -125,6 +128,14 @@ _EXAMPLES: list[Message] = [
     rep.HeldDigest(1, HEAD, 7, True, 9),
     rep.Settled(1, 7, False),
     rep.Hinted(1, ROW, RECORD, STORE),
+    rep.Prepare(1, ROW, BALLOT, 5000),
+    rep.Promised(1, RECORD, False, 9, 7),
+    rep.Accept(1, ROW, RECORD, BALLOT, 5000),
+    rep.Refused(1, BALLOT),
+    rep.Learn([ROW], [BALLOT]),
+    rep.Peek(1, ROW, 5000),
+    rep.Serial(1, ROW, b"value", 0, False, 2, VERSION, IDENTITY[:PROPOSAL_BYTES] + VERSION, True, False, 900),
+    rep.SerialDone(1, 2, VERSION, VERSION, RECORD, 2, [0, 1, 1, 1, 2, 0], 0, "", [], b""),
     groups.WriteMany([1, 2], "default", [b"k", b"l"], [b"v", b""], 2, 5000, [IDENTITY[:8]] * 2, 7, False),
     groups.GetMany([1, 2], "default", [b"k", b"l"], 1, 5000),
     groups.Stored([1, 2], [bytes(IDENTITY_BYTES)] * 2, [3, 4], 2, 2, [1, 1, 2, 0]),
@@ -172,6 +183,7 @@ def in_turn(*of: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
 _number, _text = _LEAVES[int], _LEAVES[str]
 _head = st.binary(min_size=HEAD_BYTES, max_size=HEAD_BYTES)
 _identity = st.sampled_from([8, IDENTITY_BYTES]).flatmap(lambda size: st.binary(min_size=size, max_size=size))
+_version = st.binary(min_size=VERSION_BYTES, max_size=VERSION_BYTES)
 _record = st.binary(min_size=RECORD_BYTES_MIN, max_size=RECORD_BYTES_MIN + 5)
 _row = st.binary(min_size=4, max_size=12)
 _claims = in_turn(_number, _number, _number)
@@ -183,13 +195,17 @@ _SOUND: dict[type[Any], dict[str, st.SearchStrategy[Any]]] = {
         "timeout_ms_max": st.integers(1, TIMEOUT_MS_MAX),
         "buckets": st.lists(st.builds(BucketRow, _text, st.sampled_from(sorted(handshake.RULES)))),
     },
-    client.Written: {"replicas": _pairs, "identity": _identity},
+    client.Written: {"replicas": _pairs, "identity": _identity, "order": st.just(b"") | _version},
     client.Page: {"rows": in_turn(*[_LEAVES[bytes]] * 4)},
     operator.Trace: {"row": _row},
     rep.Superseded: {"head": _head},
     rep.Held: {"record": st.just(b"") | _record},
     rep.HeldDigest: {"head": _head},
-    rep.Range: {"rows": in_turn(_row, _record), "more": st.just(False)},
+    rep.Range: {
+        "rows": in_turn(_row, _record),
+        "more": st.just(False),
+        "unlearned": st.lists(_row, max_size=3),
+    },
     rep.Hinted: {"stores": st.lists(st.binary(min_size=16, max_size=16), max_size=3).map(b"".join)},
     heartbeats.Ping: {"only_copies": _pairs, "wire": st.just(9), "level": st.integers(0, 9)},
     ae.Syn: {"claims": _claims},

@@ -22,7 +22,15 @@ from typing import Any, NamedTuple
 
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.placement import Placement
-from basestore.config import BUILT_IN, BucketOptions, ClusterConfig, Durability, Member, NodeConfig
+from basestore.config import (
+    BUILT_IN,
+    BUILT_IN_LATER,
+    BucketOptions,
+    ClusterConfig,
+    Durability,
+    Member,
+    NodeConfig,
+)
 from basestore.consistency import Level
 from basestore.coordinator.attempts import Content
 from basestore.instant import Instant
@@ -32,7 +40,7 @@ from basestore.protocol.client import Delete, Get, Scan, Set
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.groups import singly, together
 from basestore.protocol.handshake import Goodbye, Names, Renewed
-from basestore.protocol.limits import WIRE_HIGHEST
+from basestore.protocol.limits import SERIAL_SINCE, WIRE_HIGHEST
 from basestore.protocol.membership import At
 from basestore.protocol.operator import Status
 from basestore.repair.clock import HybridClock
@@ -44,7 +52,8 @@ from basestore.replica.identity import Fresh, Place
 from basestore.replica.replica import Replica
 from basestore.replica.summaries import Summaries
 from basestore.results.nodes import NodeState, node_state
-from basestore.results.receipts import Item, ReadResult, Receipt, page, read_result, receipt
+from basestore.results.readers import page, read_result, receipt
+from basestore.results.receipts import Item, ReadResult, Receipt
 from basestore.storage.keyspace import DATA, SEQUENCE_BYTES
 from basestore.topology.buckets import Buckets
 from tests.worlds.disk import Disk
@@ -217,10 +226,15 @@ class World:
                 self.found()
 
     def found(self) -> None:
-        """Let the metadata group come to its size."""
+        """Let the metadata group come to its size, and its leader do what it does at first."""
         for _ in range(FOUNDING_TICKS_MAX):
             told = [node.membership.group.topology for node in self.running]
-            if all(each is not None and each.founded for each in told):
+            later = any(node.feature_level.level >= SERIAL_SINCE for node in self.running)
+            names = BUILT_IN_LATER.keys() if later else set()
+            if all(each is not None and each.founded and each.buckets.keys() >= names for each in told):
+                for client in self.clients:
+                    if client is not None:
+                        client.renewed.clear()  # of what belongs to the founding
                 return
             self.run(TICK_S)
         raise AssertionError("no metadata group was founded")

@@ -1,7 +1,7 @@
 """Explain: the command that shows why a key has the value it has, replica by replica.
 
 Owns the words and the table. What the answers of the members mean (which record wins, what readers are shown,
-what will mend the rest) is worked out in `results.explanation`. It changes nothing, and repairs nothing.
+what will mend the rest) is worked out in `results.weighing`. It changes nothing, and repairs nothing.
 """
 
 import json
@@ -16,9 +16,17 @@ from basestore.intake.brownout import left_out_at
 
 if TYPE_CHECKING:
     from basestore.repair.version import Version
-    from basestore.results.explanation import Explanation, HintView, Mend, ReplicaView
+    from basestore.results.explanation import AcceptorView, Explanation, HintView, Mend, ReplicaView
 
 _HEADER = ("REPLICA", "STATE", "VERSION", "WRITTEN", "AGE", "BY", "DIGEST", "")
+_ACCEPTORS = ("ACCEPTOR", "STORE", "PART", "PROMISED", "ACCEPTED", "FOR", "ITS WRITE", "LEARNED")
+_PARTS = {
+    "acceptor": "counts",
+    "barred": "not taken in yet",
+    "unbound": "not bound yet",
+    "memory": "keeps nothing",
+}
+_STORE_DIGITS = 8
 _LATE = (
     "`basestore hints replay --late` has what came too late decided: written anew, or dropped if it is beaten"
 )
@@ -43,6 +51,18 @@ def explain_command(target: Target, key: bytes) -> int:
     starting    its store is not yet known to be whole
     down        it did not answer
 
+    Of a register it shows, too, what each replica is as an acceptor, on which store: the ballot below which
+    it takes none, what it has accepted and not learned, for how long, and under which ballot it has
+    learned what it holds. The winner is what is known to be chosen. Versions are those by which users know
+    a write; the ballot under which it was agreed on may be a later one. A ballot may be drawn some time
+    before it is written under, with the write before.
+
+    \b
+    counts            it is an acceptor: a quorum of them agrees on each write
+    not taken in yet  its store was lost; it counts again once it has what the others had accepted
+    not bound yet     the metadata group has not noted its store yet
+    keeps nothing     its durability is memory
+
     \b
     Example:
         basestore explain greeting
@@ -56,7 +76,8 @@ def explain_command(target: Target, key: bytes) -> int:
     if explanation.winner is not None:
         return exits.DONE
     if explanation.known:
-        target.remark("No replica that answers holds this key. Check the key and --bucket.")
+        if explanation.pending is None:
+            target.remark("No replica that answers holds this key. Check the key and --bucket.")
         return exits.NOT_FOUND
     target.remark("No replica could say what it holds. Start the missing nodes (see `basestore status`).")
     return exits.REFUSED
@@ -76,13 +97,16 @@ def in_words(told: "Explanation") -> str:
     """All of it, for people."""
     rows = [_row(told, name, view) for name, view in told.replicas.items()]
     lines = [
-        f"{text.printable(told.key)} in bucket {text.printable(told.bucket.encode())}, {told.rule.value}, "
+        f"{text.printable(told.key)} in bucket {text.printable(told.bucket.encode())}, {told.rule}, "
         f"at {text.moment(told.asked_ms)}",
         "",
         text.table(_HEADER, rows),
         "",
-        f"winner     {told.winner or 'none'}: {told.reason}",
+        *_acceptors(told),
+        f"winner     {told.known_as or told.winner or 'none'}: {told.reason}",
     ]
+    if told.pending is not None:
+        lines.append(f"{'pending':<10} {told.pending}")
     for level, found in told.reads.items():
         lines.append(f"{'at ' + level.name.lower():<10} {_reading(told, found)}")
     lines += _settled(told)
@@ -101,6 +125,26 @@ def in_words(told: "Explanation") -> str:
     ]
     lines.append(f"{'request':<10} {_fared(told)}")
     return "\n".join(lines)
+
+
+def _acceptors(told: "Explanation") -> list[str]:
+    """Of a register, a line for each replica that has said what it is to the row."""
+    rows = [
+        _acceptor_row(name, view.acceptor)
+        for name, view in told.replicas.items()
+        if view.acceptor is not None
+    ]
+    return [text.table(_ACCEPTORS, rows), ""] if rows else []
+
+
+def _acceptor_row(name: str, view: "AcceptorView") -> tuple[object, ...]:
+    waits = "-"
+    if view.accepted is not None:
+        waits = "this start" if view.accepted_ms is None else text.age(view.accepted_ms)
+    return (
+        name, view.store.hex()[:_STORE_DIGITS], _PARTS[view.part], view.promised or "-", view.accepted or "-",
+        waits, view.accepted_as or "-", view.learned or "-",
+    )  # fmt: skip
 
 
 def _settled(told: "Explanation") -> list[str]:
@@ -134,12 +178,14 @@ def _moment(stamp: int) -> str:
 
 def _row(told: "Explanation", name: str, view: "ReplicaView") -> tuple[object, ...]:
     version, digest = view.version, view.digest
+    if view.acceptor is not None:
+        version = view.acceptor.learned_as
     if version is None or digest is None:
         return (name, view.state, "-", "-", "-", "-", "-", view.reason)
     notes = []
     if view.state in ("forgetful", "starting"):
         notes.append("does not count")
-    elif version == told.winner:
+    elif view.version == told.winner:
         notes.append("wins")
     if view.expires_ms is not None:
         when = "expired" if view.expires_ms <= told.asked_ms else "expires"
@@ -169,9 +215,21 @@ def _shown(told: "Explanation", version: "Version | None") -> str:
         for name, view in told.replicas.items()
         if view.version == version and view.state in ("value", "tombstone", "expired", "absent")
     ]
+    if not holders:
+        return f"what is accepted on {text.listed(_accepted(told, version))}"
     state = told.replicas[holders[0]].state
     what = {"value": "the value", "tombstone": "nothing, by the tombstone", "expired": "nothing, expired"}
     return f"{what.get(state, 'nothing, as')} on {text.listed(holders)}"
+
+
+def _accepted(told: "Explanation", version: "Version | None") -> list[str]:
+    """Those that have accepted it, under the ballot with which it begins."""
+    views = {name: view.acceptor for name, view in told.replicas.items()}
+    return [
+        name
+        for name, view in views.items()
+        if view and view.accepted and str(version).startswith(view.accepted)
+    ]
 
 
 def _hint(told: "Explanation", hint: "HintView") -> str:
@@ -196,10 +254,14 @@ def _mend(mend: "Mend", told: "Explanation") -> str:
     if mend.by == "hint":
         once = " once it is up" if told.replicas[mend.node].state == "down" else ""
         return f"{mend.node}: gets the hint kept at {text.listed(mend.at)}{once}"
-    if mend.by == "quorum read" and told.replicas[mend.node].state == "down":
+    if mend.by in ("quorum read", "exchange") and told.replicas[mend.node].state == "down":
         return f"{mend.node}: what it lacks once it is up the next exchange of anti-entropy brings"
     return {
         "quorum read": f"{mend.node}: the next exchange of anti-entropy brings it, or a read at quorum",
+        "exchange": f"{mend.node}: the next exchange of anti-entropy brings it",
+        "finishing": f"{mend.node}: finishes what it has accepted by itself, or the next read at quorum does",
+        "taking in": f"{mend.node}: is taken in as an acceptor once it has what the others had accepted",
+        "binding": f"{mend.node}: is no acceptor before the metadata group has noted its store",
         "healing": f"{mend.node}: its damaged record is healed from the other replicas",
         "recovery": f"{mend.node}: recovers from the other replicas what it may have lost",
         "introduction": f"{mend.node}: counts once the other nodes have said what they know of its store",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from basestore.results.nodes import HotKey, Limit, NodeState, Pressure
 
 KEY_BYTES_SHOWN = 40
+UNLEARNED_MS = 15_000  # what is finished by itself is so by then
 _HEADER = ("NODE", "ENDPOINT", "STATE", "RECORDS", "HINTS", "PID", "")
 
 
@@ -141,6 +142,25 @@ def _limits(limits: "list[Limit]") -> list[str]:
     return notes
 
 
+def _registers(state: "NodeState") -> list[str]:
+    """What keeps a node from its part as an acceptor of registers."""
+    notes, facts = [], state.facts
+    waits_ms = int(facts.get("register rows unlearned age ms") or 0)
+    if waits_ms >= UNLEARNED_MS:
+        rows = text.counted(int(facts["register rows unlearned"]), "register")
+        notes.append(
+            f"{rows} with a write that is accepted here and not learned, for {text.age(waits_ms)}: too few "
+            f"acceptors answer to finish it. Start the members that are down (basestore explain KEY)"
+        )
+    if barred := int(facts.get("register partitions barred", "0")):
+        notes.append(
+            f"no acceptor of registers in {text.counted(barred, 'partition')}, for its store is another than "
+            f"before: it is taken in by itself, once it has what the others had accepted. Start the others "
+            f"if some are down"
+        )
+    return notes
+
+
 def row(state: "NodeState", of_group: Sequence[str] = ()) -> tuple[object, ...]:
     """A line of the table. `of_group`: what is to be noted of its part in the metadata group."""
     records = "-" if state.records is None else state.records
@@ -161,6 +181,7 @@ def row(state: "NodeState", of_group: Sequence[str] = ()) -> tuple[object, ...]:
     for name, partitions in state.debt.items():
         if partitions:
             notes.append(f"{name} may lack writes of {partitions} partitions (basestore hints)")
+    notes += _registers(state)
     if state.pressure is not None:
         notes += _pressure(state.pressure)
     if state.most_shed:

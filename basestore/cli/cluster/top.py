@@ -2,7 +2,7 @@
 
 Every node is asked for itself, all at the same time; who does not answer soon is shown as down. On
 a terminal one frame replaces the other; into a pipe or a file they follow each other as plain text. What a
-frame shows is made by `board.py`.
+frame shows is made by `samples.py` and `board.py`.
 """
 
 import io
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import trio
     from rich.live import Live
 
-    from basestore.cli.cluster.board import Sample, View
+    from basestore.cli.cluster.samples import Sample, View
     from basestore.results.nodes import NodeState
 
 ANSWER_S_MAX = 1.0
@@ -61,6 +61,10 @@ def top_command(target: Target, once: bool, interval: float) -> int:
     under way      requests begun and not answered yet, of how many may be; window: how many a client may
                    have under way at least; brownout 0 to 2: how much the node leaves out; deferred: hints
                    of writes that were kept for later
+    registers/s    writes of registers that its clients have had answered; one round: the share of ballots
+                   that needed not be prepared first; conflicts/s: ballots refused, for a later one was
+                   known; helps/s: writes of others finished here; unlearned: rows accepted, and not
+                   learned now. Shown where registers are used
     ideal          when the level would have been met, whatever level was asked for
 
     With -o json each line is a frame. Into a pipe, frames are plain text, one after the other. A terminal of
@@ -171,7 +175,7 @@ class _Top:
     async def _ask_all(self) -> "list[View]":
         import trio
 
-        from basestore.cli.cluster.board import View
+        from basestore.cli.cluster.samples import View
 
         earlier = dict(self._samples)
         async with trio.open_nursery() as nursery:
@@ -197,7 +201,7 @@ class _Top:
         import trio
 
         import basestore
-        from basestore.cli.cluster.board import Sample
+        from basestore.cli.cluster.samples import Sample
         from basestore.client.network_channel import channel_to
         from basestore.client.operator import Operator
         from basestore.protocol.handshake import Meant
@@ -217,7 +221,8 @@ class _Top:
         self._samples[member.node] = Sample(down(member.node, member.endpoint, reason))
 
     def _show(self, views: "list[View]", live: "Live | None") -> None:
-        from basestore.cli.cluster.board import board, board_json
+        from basestore.cli.cluster.board import board
+        from basestore.cli.cluster.samples import board_json
 
         if self._target.json:
             click.echo(text.compact(board_json(views)))

@@ -1,7 +1,8 @@
 """Requests: the commands set, get, delete and scan, one connection each, through the blocking client.
 
-Owns what they print: a value as it is, a receipt in words or as JSON, remarks on stderr. It tries nothing
-again unless --retry is given: whoever repeats a write later names its identity.
+Owns what they print: a value as it is, remarks on stderr; how a receipt looks is `receipts.py`'s. It tries
+nothing again unless --retry is given: whoever repeats a write later names its identity. What `registers`
+shares with these stands here.
 """
 
 import json
@@ -15,14 +16,15 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from basestore.cli import exits, streams, text
+from basestore.cli.data.receipts import show_receipt
 from basestore.cli.options import Target, command, data, duration, share
 from basestore.cli.stores import open_store
 
 if TYPE_CHECKING:
-    from basestore.results.receipts import Item, ReadResult, Receipt
+    from basestore.results.receipts import Item, ReadResult
     from basestore.sync import SyncStore
 
-_REPEAT = click.option(
+REPEAT = click.option(
     "--repeat",
     metavar="IDENTITY",
     help="Repeat a write whose outcome is not known, as itself: the identity that its error named. All else "
@@ -33,24 +35,29 @@ _DEFER = click.option(
     is_flag=True,
     help="At any: if the node is overloaded, have it keep the write, and deliver it later.",
 )
-_SESSION = click.option(
+SESSION = click.option(
     "--session",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Keep in FILE what was seen, and be shown nothing older than what other commands with this FILE "
     "have seen or written, at any level and node. It is made if it does not exist.",
 )
-_RETRY = click.option(
+RETRY = click.option(
     "--retry",
     is_flag=True,
     help="Within --timeout, ask again if the node is overloaded, when it says, or if it does not answer. A "
     "write happens once.",
 )
-_SHARED = ("endpoint", "consistency", "bucket", "timeout", "output")
+_IF_VERSION = click.option(
+    "--if-version",
+    metavar="VERSION",
+    help="In a bucket of registers: only if the key holds this version, by a receipt or by `get -o json`.",
+)
+SHARED = ("endpoint", "consistency", "bucket", "timeout", "output")
 
 
 @contextmanager
-def _open(target: Target, session: Path | None, retry: bool) -> Iterator["SyncStore"]:
+def opened(target: Target, session: Path | None, retry: bool) -> Iterator["SyncStore"]:
     """A store on the target's cluster, in the session of a file if one is named."""
     with open_store(target) as store:
         if session is None:
@@ -63,7 +70,7 @@ def _open(target: Target, session: Path | None, retry: bool) -> Iterator["SyncSt
 
 
 @contextmanager
-def _writing() -> Iterator[None]:
+def writing() -> Iterator[None]:
     """Who interrupts a write should know that it may have happened."""
     try:
         yield
@@ -73,21 +80,31 @@ def _writing() -> Iterator[None]:
 
 
 @command("set")
-@share(*_SHARED)
+@share(*SHARED)
 @click.argument("key", type=data)
 @click.argument("value", type=data, required=False)
 @click.option("--file", type=click.File("rb"), help="Take the value from a file.")
 @click.option("--ttl", type=duration, help="How long the value lives, as 90s or 7d. [default: forever]")
-@_REPEAT
+@click.option(
+    "--if-absent", is_flag=True, help="In a bucket of registers, as cas: only if the key holds nothing."
+)
+@_IF_VERSION
+@click.option(
+    "--if-value", metavar="VALUE", type=data, help="In a bucket of registers: only if the key holds this."
+)
+@REPEAT
 @_DEFER
-@_RETRY
-@_SESSION
+@RETRY
+@SESSION
 def set_command(
     target: Target,
     key: bytes,
     value: bytes | None,
     file: BinaryIO | None,
     ttl: float | None,
+    if_absent: bool,
+    if_version: str | None,
+    if_value: bytes | None,
     repeat: str | None,
     defer: bool,
     retry: bool,
@@ -97,11 +114,26 @@ def set_command(
 
     VALUE is stored as it is. With - it is read from stdin, all bytes, a final newline included.
     Put -- before a key or value that begins with a dash.
+
+    In a bucket of registers (`basestore bucket list` shows the rules) a write may depend on what the key
+    holds, on one thing. If it holds something else, nothing is written: the receipt says `lost`, and what the
+    key holds instead (in JSON `superseded_by`, its version, and `value`), and the exit code is 5.
+
+    \b
+    Example:
+        basestore set greeting hello
+        basestore set leader n1 --bucket cas --if-absent
+        basestore set leader n2 --bucket cas --if-version 0199e1c2a3b40000-0001a2b3c4d5e6f7-2a
     """
+    if if_absent + (if_version is not None) + (if_value is not None) > 1:
+        raise click.UsageError("Give one condition: --if-absent, --if-version or --if-value.")
     content = _content(value, file)
-    with _writing(), _open(target, session, retry) as store:
-        receipt = store.set(key, content, bucket=target.bucket, ttl=ttl, repeat=repeat, defer=defer)
-        return _show_receipt(target, receipt, "stored")
+    with writing(), opened(target, session, retry) as store:
+        receipt = store.set(
+            key, content, bucket=target.bucket, ttl=ttl, repeat=repeat, defer=defer, if_version=if_version,
+            if_absent=if_absent, if_value=if_value,
+        )  # fmt: skip
+        return show_receipt(target, key, receipt, "stored")
 
 
 def _content(value: bytes | None, file: BinaryIO | None) -> bytes:
@@ -122,54 +154,38 @@ def _content(value: bytes | None, file: BinaryIO | None) -> bytes:
 
 
 @command("delete")
-@share(*_SHARED)
+@share(*SHARED)
 @click.argument("key", type=data)
-@_REPEAT
+@_IF_VERSION
+@REPEAT
 @_DEFER
-@_RETRY
-@_SESSION
+@RETRY
+@SESSION
 def delete_command(
-    target: Target, key: bytes, repeat: str | None, defer: bool, retry: bool, session: Path | None
+    target: Target,
+    key: bytes,
+    if_version: str | None,
+    repeat: str | None,
+    defer: bool,
+    retry: bool,
+    session: Path | None,
 ) -> int:
-    """Delete KEY, and print the receipt. That the key is not there is no error."""
-    with _writing(), _open(target, session, retry) as store:
-        receipt = store.delete(key, bucket=target.bucket, repeat=repeat, defer=defer)
-        return _show_receipt(target, receipt, "deleted")
+    """Delete KEY, and print the receipt. That the key is not there is no error.
 
+    With --if-version, if it holds another version, nothing is done: see `basestore set --help`.
 
-def _show_receipt(target: Target, receipt: "Receipt", done: str) -> int:
-    click.echo(json.dumps(receipt.as_json()) if target.json else receipt_line(receipt, done))
-    if receipt:
-        return exits.DONE
-    target.remark("This write does not stand: get the key to see what it holds now.")
-    return exits.BEATEN
-
-
-def receipt_line(receipt: "Receipt", done: str) -> str:
-    from basestore.consistency import Outcome
-
-    if receipt.outcome is Outcome.SUPERSEDED:
-        return f"superseded  a newer write won: version {receipt.superseded_by}"
-    if receipt.outcome is Outcome.LOST:
-        how = " for good" if receipt.final else ""
-        return f"lost  an earlier write holds the key{how}: version {receipt.superseded_by}"
-    how = {None: "", True: " for good", False: " provisionally"}[receipt.final]
-    replicas = ", ".join(f"{name} {state.name.lower()}" for name, state in receipt.replicas.items())
-    if receipt.outcome is Outcome.DEFERRED:
-        why = text.printable(receipt.because.encode()) or "is overloaded"
-        what = f"deferred  the node {why}, and keeps it to deliver later"
-        return f"{what}  version {receipt.version}  ({replicas})"
-    if not receipt.applied:  # at any
-        return f"kept as a hint{how}  no replica has it yet  version {receipt.version}  ({replicas})"
-    required = text.counted(receipt.required, "replica")
-    return (
-        f"{done}{how}  {receipt.acknowledged} of {required} required by "
-        f"{receipt.level.name.lower()}  version {receipt.version}  ({replicas})"
-    )
+    \b
+    Example:
+        basestore delete greeting
+        basestore delete leader --bucket cas --if-version 0199e1c2a3b40000-0001a2b3c4d5e6f7-2a
+    """
+    with writing(), opened(target, session, retry) as store:
+        receipt = store.delete(key, bucket=target.bucket, repeat=repeat, defer=defer, if_version=if_version)
+        return show_receipt(target, key, receipt, "deleted")
 
 
 @command("get")
-@share(*_SHARED)
+@share(*SHARED)
 @click.argument("key", type=data)
 @click.option("--raw", is_flag=True, help="Print the value's bytes alone, without a newline after them.")
 @click.option(
@@ -187,8 +203,8 @@ def receipt_line(receipt: "Receipt", done: str) -> str:
     help="If so many replicas do not answer, read at one, unless that may be staler than this, as 60s; 0 for "
     "never, where a node does so for the bucket.",
 )
-@_RETRY
-@_SESSION
+@RETRY
+@SESSION
 def get_command(
     target: Target,
     key: bytes,
@@ -211,7 +227,7 @@ def get_command(
     from basestore.consistency import Level
 
     level = level_of(target.consistency) if target.chosen else Level.ONE if weak else None
-    with _open(target, session, retry) as store:
+    with opened(target, session, retry) as store:
         result = store.get(
             key, bucket=target.bucket, consistency=level, repair=not weak, staleness=staleness,
             max_staleness=max_staleness, degrade=degrade,
@@ -258,13 +274,13 @@ def _absence(target: Target, key: bytes, result: "ReadResult") -> str:
 
 
 @command("scan")
-@share(*_SHARED)
+@share(*SHARED)
 @click.argument("prefix", type=data, default="")
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many keys.")
 @click.option("--after", type=data, default="", help="Go on behind this key, where a scan broke off.")
 @click.option("--keys-only", is_flag=True, help="Leave the values out.")
-@_RETRY
-@_SESSION
+@RETRY
+@SESSION
 def scan_command(
     target: Target,
     prefix: bytes,
@@ -281,7 +297,7 @@ def scan_command(
     line, with key, key_encoding, value, encoding, version and expires_ms, of which `basestore import`
     reads back keys and values; what it writes expires only by its own --ttl.
     """
-    with _open(target, session, retry) as store:
+    with opened(target, session, retry) as store:
         for item in store.scan(prefix, bucket=target.bucket, limit=limit, after=after):
             line = _json_line(item, keys_only) if target.json else _text_line(item, keys_only)
             sys.stdout.write(line + "\n")

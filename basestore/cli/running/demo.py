@@ -24,7 +24,7 @@ from basestore.cli.options import command
 from basestore.cli.running.demo_members import MemberActs
 from basestore.cli.running.promises import POLL_S, BrokenPromise, all_stored, expect, line, wait_for
 from basestore.cli.running.serving import first_of, raise_expected
-from basestore.consistency import Level
+from basestore.consistency import COUNTED, Level
 
 if TYPE_CHECKING:
     import trio
@@ -218,7 +218,7 @@ class _Acts:
         )
 
     async def _levels(self, store: "Store") -> str:
-        for level in Level:
+        for level in COUNTED:
             name = level.name.lower()
             key = f"written at {name}"
             began = time.monotonic()

@@ -39,10 +39,17 @@ def bucket_command() -> None:
 @click.argument("name")
 @click.option(
     "--rule",
-    type=click.Choice(["last-write-wins", "first-write-wins"]),
+    type=click.Choice(["last-write-wins", "first-write-wins", "register"]),
     default="last-write-wins",
     show_default=True,
-    help="Which of two writes of a key stays. It is for life.",
+    help="Which of two writes of a key stays; register: each is agreed on by more than half of the replicas, "
+    "and may depend on what the key holds. It is for life.",
+)
+@click.option(
+    "--agreed",
+    is_flag=True,
+    help="With first-write-wins: each write is agreed on by more than half of the replicas, and the first is "
+    "final at once.",
 )
 @click.option(
     "--degrade-s",
@@ -72,6 +79,7 @@ def create(
     target: Target,
     name: str,
     rule: str,
+    agreed: bool,
     degrade_s: int,
     defer: bool,
     requests_per_s: int,
@@ -92,10 +100,12 @@ def create(
     Example:
         basestore bucket create carts
         basestore bucket create orders --rule first-write-wins
+        basestore bucket create owners --rule first-write-wins --agreed
+        basestore bucket create leaders --rule register
     """
     with changing(target) as store:
         done = store.create_bucket(
-            name, rule=rule, degrade_s=degrade_s, defer=defer, requests_per_s=requests_per_s,
+            name, rule=rule, agreed=agreed, degrade_s=degrade_s, defer=defer, requests_per_s=requests_per_s,
             key_requests_per_s=key_requests_per_s, repeat=repeat,
         )  # fmt: skip
     return show(target, done, f"bucket {_shown(name)} is there under number {done.number}")
@@ -152,7 +162,7 @@ def row(bucket: "ClusterBucket") -> tuple[object, ...]:
     """A line of the table."""
     options = bucket.as_json()["options"]
     given = [f"{name} {'yes' if value is True else value}" for name, value in options.items() if value]
-    return (bucket.number, _shown(bucket.name), bucket.rule.value, ", ".join(given) or "-")
+    return (bucket.number, _shown(bucket.name), bucket.rule, ", ".join(given) or "-")
 
 
 def _shown(name: str) -> str:

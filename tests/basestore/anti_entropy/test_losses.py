@@ -17,7 +17,8 @@ from basestore.protocol.heartbeats import StoreClaim
 from basestore.repair.rule import Rule
 from basestore.repair.version import COUNTER_BITS
 from basestore.results.convergence import GONE, Convergence
-from basestore.results.receipts import ReadResult, Receipt, read_result
+from basestore.results.readers import read_result
+from basestore.results.receipts import ReadResult, Receipt
 from tests.worlds.following import converged, loss_accepted
 from tests.worlds.world import WALL_MS, World
 

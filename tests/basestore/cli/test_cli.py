@@ -18,12 +18,13 @@ from tests.worlds.ports import free_ports
 from tests.worlds.shell import COMMAND, Cluster, cluster, invoke, running
 
 NAMES = (
-    "set", "get", "delete", "scan", "import", "status", "explain", "hints", "serve", "up", "demo",
-    "upgrade", "topology", "bucket", "settings", "node", "completion",
+    "set", "get", "delete", "scan", "increment", "import", "status", "explain", "hints", "serve", "up",
+    "demo", "drill", "upgrade", "topology", "bucket", "settings", "node", "completion",
 )  # fmt: skip
 RECEIPT = {
     "identity",
-    "outcome", "final", "version", "level", "required", "acknowledged", "replicas", "superseded_by",
+    "outcome", "final", "version", "level", "required", "acknowledged", "replicas", "superseded_by", "value",
+    "encoding",
     "partition",
     "cluster",
     "because",
@@ -289,6 +290,14 @@ def test_durations_have_units_or_are_seconds(three: Cluster, duration: str) -> N
         (("set", "k", "v", "--ttl", "5x"), "5s, 200ms, 10m, 2h or 7d"),
         (("set", "k", "v", "--timeout", "11"), "at most 10 s"),
         (("get", "k", "-e", "http://127.0.0.1:7400"), "write host:port, as in"),
+        (("set", "k", "v", "--if-absent", "--if-value", "w"), "Give one condition: --if-absent, --if-vers"),
+        (("set", "k", "v", "--if-version", "1-2-3", "--if-value", "w"), "Give one condition"),
+        (("set", "k", "v", "--if-version", "latest"), "'latest' is not a version; one looks like"),
+        (("set", "k", "v", "--if-absent", "--defer"), "give up one of the two"),
+        (("delete", "k", "--if-version", "latest"), "'latest' is not a version; one looks like"),
+        (("increment", "k", "--by", "much"), "is not a valid integer"),
+        (("increment", "k", "--by", "-1000000000000000000"), "of at most 18 digits, not -1000"),
+        (("increment", "k", "-c", "all"), "-c"),
         (("set", "k", "v", "--timeout", "-5s"), "5s, 200ms"),
         (("set", "k", "v", "--timeout", "1h"), "at most"),
         (("set", "", "v"), "1 to 65536"),
@@ -296,7 +305,7 @@ def test_durations_have_units_or_are_seconds(three: Cluster, duration: str) -> N
         (("set", "k", "v", "--bucket", "nope"), "default, once"),
         (("set", "k", "v", "--bucket", "once", "--ttl", "5s"), "first-write-wins"),
         (("delete", "k", "--bucket", "once"), "first-write-wins"),
-        (("get", "k", "-c", "any"), "one, quorum or all"),
+        (("get", "k", "-c", "any"), "one, quorum, all or serial"),
         (("get", "k", "-e", "nonsense"), "host:port"),
         (("get", "k", "-e", ""), "host:port"),
         (("scan", "--limit", "0"), "--limit"),
@@ -372,7 +381,8 @@ def test_the_version_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("set", "light", "x"), ("get", "light"), ("delete", "light"), ("scan",), ("status",)]
+    "command",
+    [("set", "light", "x"), ("get", "light"), ("delete", "light"), ("scan",), ("status",)],
 )
 def test_a_request_imports_no_event_loop(three: Cluster, command: tuple[str, ...]) -> None:
     python = (COMMAND[0], "-X", "importtime", "-m", "basestore")
@@ -396,6 +406,12 @@ def test_shells_get_a_completion_script(shell: str, word: str) -> None:
     [
         ("basestore se", {"set", "serve", "settings"}),
         ("basestore get -c q", {"quorum"}),
+        ("basestore set -c s", {"serial"}),
+        ("basestore inc", {"increment"}),
+        ("basestore set --if", {"--if-absent", "--if-version", "--if-value"}),
+        ("basestore increment --b", {"--by", "--bucket"}),
+        ("basestore bucket create --rule r", {"register"}),
+        ("basestore bucket create --a", {"--agreed"}),
         ("basestore up --du", {"--durability"}),
     ],
 )

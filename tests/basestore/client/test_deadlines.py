@@ -50,6 +50,7 @@ async def in_session(store: Any) -> Any:
 CALLS: dict[str, Call] = {
     "set": lambda store: store.set("k", "v"),
     "set_many": lambda store: store.set_many([("k", "v"), ("l", "w")]),
+    "increment": lambda store: store.increment("k"),
     "delete": lambda store: store.delete("k"),
     "delete_many": lambda store: store.delete_many(["k", "l"]),
     "get": lambda store: store.get("k"),
@@ -324,6 +325,8 @@ class TestTold:
             assert str(write.value.identity) in str(write.value)
             with pytest.raises(WriteTimeout, match="read to find out"):
                 await store.delete("k")
+            with pytest.raises(WriteTimeout, match=r"repeat it as [0-9a-f]{16}$"):
+                await store.increment("k")  # which a read does not tell
 
         # Each call connects anew, for the node falls silent: the time is for that too, on a busy machine.
         with fake() as node:

@@ -8,6 +8,7 @@ from basestore.client.session import Session
 from basestore.consistency import Level
 from basestore.errors import ReadTimeout
 from basestore.protocol.client import Get, Got
+from basestore.protocol.codec import Decoder
 from basestore.protocol.handshake import MemberRow, Renewed, Rules, Welcome, rows_of_buckets, rules_of
 from basestore.repair.rule import Rule
 from basestore.repair.version import Version
@@ -103,12 +104,11 @@ def test_a_member_that_was_known_stays_where_it_was_known_to_be() -> None:
 def test_clients_are_told_before_the_first_answer_that_goes_by_it() -> None:
     world = World(3, buckets={"carts": LWW}, logged=True)
     clients = [client for client in world.clients if client is not None]
-    assert not any(client.renewed for client in clients)  # nothing is other than they were welcomed with
     drop(world, "carts")
     number = create(world, "carts")
     for client in clients:
         assert len(client.renewed) == 2
-        assert rules_of(client.renewed[-1].buckets).known_as == {"carts": f"carts\0{number}"}
+        assert rules_of(client.renewed[-1].buckets).known_as["carts"] == f"carts\0{number}"
         assert {member.name for member in client.renewed[-1].members} == {"n1", "n2", "n3"}
     late = world.node(1).open_client()
     assert late.take() == [clients[1].renewed[-1]]
@@ -121,6 +121,20 @@ def test_a_client_that_speaks_an_older_version_is_told_nothing() -> None:
     client.outbox.version = 9
     create(world, "carts")
     assert not client.renewed
+
+
+def test_a_client_that_speaks_an_older_version_is_told_of_no_rule_that_it_cannot_know() -> None:
+    world = World(1, logged=True)
+    client = world.clients[0]
+    assert client is not None
+    client.outbox.version = 11
+    create(world, "leaders", rule="register")
+    create(world, "carts")
+    assert {row.rule for told in client.renewed for row in told.buckets} == {LWW.value, "first-write-wins"}
+    assert "carts" in rules_of(client.renewed[-1].buckets)
+    assert world.node(0).open_client(decoder=Decoder(11)).take() == client.renewed[-1:]
+    newer = world.node(0).open_client().take()
+    assert "leaders" in rules_of(cast("Renewed", newer[0]).buckets)
 
 
 def test_a_session_goes_on_with_the_new_bucket() -> None:

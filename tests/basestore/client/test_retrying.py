@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from basestore import (
     BasestoreError,
     ConnectionLost,
+    Contended,
     InvalidRequest,
     OutcomeUnknown,
     Overloaded,
@@ -107,7 +108,13 @@ def first_times(count: int, error: Callable[[Any], Exception | Message]) -> Any:
 
 @pytest.mark.parametrize(
     "error",
-    [Overloaded("too much"), Unavailable(2, 1), Unreachable("nobody", "raised"), Overloaded("x", 0.2)],
+    [
+        Overloaded("too much"),
+        Unavailable(2, 1),
+        Unreachable("nobody", "raised"),
+        Overloaded("x", 0.2),
+        Contended("others were at it"),
+    ],
     ids=repr,
 )
 def test_what_did_nothing_is_asked_again_as_it_was(error: Exception) -> None:

@@ -31,7 +31,8 @@ from basestore.protocol.codec import Message
 from basestore.protocol.limits import KEY_BYTES_MAX
 from basestore.repair.rule import Rule
 from basestore.repair.version import Identity, Version
-from basestore.results.receipts import Item, ReadResult, revised
+from basestore.results.readers import revised
+from basestore.results.receipts import Item, ReadResult
 
 CLUSTER = bytes(range(16))
 

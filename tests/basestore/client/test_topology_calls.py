@@ -14,7 +14,8 @@ from basestore.errors import ChangeUnknown, ConnectionLost, NoLeader
 from basestore.protocol.client import Failed
 from basestore.protocol.membership import CONSISTENT, STALE, ChangeTopology, ReadHistory, ReadTopology
 from basestore.repair.rule import Rule
-from basestore.results.topology import Decided, identity_of
+from basestore.results.answers import identity_of
+from basestore.results.topology import Decided
 from basestore.topology.changes import CreateBucket
 from basestore.topology.entries import decode_entry
 from tests.worlds.fakes import WELCOME, fake
@@ -69,6 +70,19 @@ def test_changes_are_decided_and_the_epoch_says_from_when_on(flavour: str) -> No
         assert await store.unset_setting("on") == Decided(4, None)
         assert (await store.drop_bucket("carts")).epoch == 5
         assert len(await store.buckets()) == 2
+
+    with fake(answer=Answers(founded())) as node:
+        run(flavour, node.endpoint, body)
+
+
+def test_writes_of_a_bucket_may_be_agreed_on(flavour: str) -> None:
+    async def body(store: Any) -> None:
+        await store.create_bucket("leaders", rule="register")
+        await store.create_bucket("owners", rule="first-write-wins", agreed=True)
+        with pytest.raises(InvalidRequest, match="give up `agreed`"):
+            await store.create_bucket("both", rule="register", agreed=True)
+        rules = [bucket.rule for bucket in await store.buckets()]
+        assert rules[2:] == [Rule.REGISTER, Rule.FIRST_WRITE_AGREED]
 
     with fake(answer=Answers(founded())) as node:
         run(flavour, node.endpoint, body)

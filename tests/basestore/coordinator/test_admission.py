@@ -251,7 +251,7 @@ class TestFullQueues:
         (Set(1, "default", b"", b"v", 2, 1000, 0, b""), "the key has 0 bytes"),
         (Set(1, "default", b"k" * (KEY_BYTES_MAX + 1), b"v", 2, 1000, 0, b""), "the key has 65537 bytes"),
         (Set(1, "default", b"k", b"v" * (VALUE_BYTES_MAX + 1), 2, 1000, 0, b""), "the value has"),
-        (Set(1, "default", b"k", b"v", 4, 1000, 0, b""), "there is no level 4"),
+        (Set(1, "default", b"k", b"v", 5, 1000, 0, b""), "there is no level 5"),
         (Set(1, "default", b"k", b"v", -1, 1000, 0, b""), "there is no level -1"),
         (Set(1, "default", b"k", b"v", 2, 0, 0, b""), "a timeout of 0 ms"),
         (Set(1, "default", b"k", b"v", 2, 1001, 0, b""), "timeout_ms_max, 1000 ms"),

@@ -1,6 +1,6 @@
 """Explain: what every member knows of a key, and what that means.
 
-Covers `coordinator/explain.py`, `gather.py` and `results/explanation.py`.
+Covers `coordinator/explain.py`, `gather.py`, `results/weighing.py` and `results/explanation.py`.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,8 @@ from basestore.protocol.operator import (
 from basestore.repair.read_repair import plan
 from basestore.repair.rule import Rule
 from basestore.repair.version import Digester, Record, Version
-from basestore.results.explanation import Explanation, HintView, Mend, ReplicaView, explanation
+from basestore.results.explanation import Explanation, HintView, Mend, ReplicaView
+from basestore.results.weighing import explanation
 from tests.worlds.following import converged
 from tests.worlds.late_hints import keep_late, rejoin
 from tests.worlds.stalling import Stalling
@@ -482,7 +483,7 @@ def test_the_line_of_the_rule_names_the_first_difference(rule: Rule, a: Record, 
     else:
         assert line.startswith("a ")
     assert ("first write wins" in line) == (rule is Rule.FIRST_WRITE_WINS and a.head != b.head)
-    word = "greater" if rule is Rule.LAST_WRITE_WINS else "smaller"
+    word = "smaller" if rule is Rule.FIRST_WRITE_WINS else "greater"
     assert word in line or a.head == b.head
 
 

@@ -5,7 +5,7 @@ Covers `coordinator/quorum_write.py` where the first write wins.
 
 import pytest
 
-from basestore.consistency import Level, Outcome
+from basestore.consistency import COUNTED, Level, Outcome
 from basestore.errors import InvalidRequest, ReadTimeout, Unavailable, WriteTimeout
 from basestore.protocol.replication import Apply, Hinted
 from basestore.repair.rule import Rule
@@ -106,7 +106,7 @@ def test_too_few_replicas_are_unavailable() -> None:
         put(world, 0, "v")
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", COUNTED)
 def test_deletes_and_ttl_are_refused_by_name(level: Level) -> None:
     world = World(1)
     delete = world.delete(0, "k", level, bucket="once")

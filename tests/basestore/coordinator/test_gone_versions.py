@@ -13,7 +13,8 @@ from basestore.errors import ReadTimeout, VersionLost
 from basestore.protocol.client import UNTAKEN, Get
 from basestore.repair.rule import Rule
 from basestore.repair.version import Version
-from basestore.results.receipts import ReadResult, read_result
+from basestore.results.readers import read_result
+from basestore.results.receipts import ReadResult
 from basestore.topology.changes import RemoveMember, Standing
 from tests.worlds.following import converged
 from tests.worlds.late_hints import hints, keep_late, rejoin

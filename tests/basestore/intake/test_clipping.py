@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from basestore.cli.cluster.board import Sample, View, board
+from basestore.cli.cluster.board import board
+from basestore.cli.cluster.samples import Sample, View
 from basestore.cli.cluster.status import row
-from basestore.cli.data.requests import receipt_line
+from basestore.cli.data.receipts import receipt_line
 from basestore.config import BucketOptions
 from basestore.consistency import Level, Outcome
 from basestore.errors import Overloaded

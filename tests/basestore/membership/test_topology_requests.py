@@ -6,7 +6,14 @@ import pytest
 from basestore.membership.metadata_group import COMPACT_BYTES
 from basestore.protocol.client import Failed
 from basestore.protocol.limits import ProtocolError
-from basestore.protocol.membership import ChangeTopology, Suggest, TopologyChanged
+from basestore.protocol.membership import (
+    STALE,
+    ChangeTopology,
+    ReadTopology,
+    Suggest,
+    TopologyChanged,
+    TopologyTold,
+)
 from basestore.topology.changes import (
     SETTINGS_BYTES_MAX,
     Change,
@@ -16,6 +23,8 @@ from basestore.topology.changes import (
     UnsetSetting,
 )
 from basestore.topology.entries import Suggestion, encode_entry
+from basestore.topology.topology import Topology
+from tests.worlds.changing import create
 from tests.worlds.world import Call, World
 
 MOVED_AWAY = SetMember(1, "10.0.0.9:7400")
@@ -105,3 +114,19 @@ def test_large_entries_are_compacted_before_there_are_many() -> None:
         log = world.node(0).membership.group.raft.log  # type: ignore[union-attr]
         held = sum(len(log.entry(index).data) for index in range(log.base.last + 1, log.last + 1))
         assert held <= COMPACT_BYTES
+
+
+def test_a_client_that_speaks_an_older_version_is_told_of_no_rule_that_it_cannot_know() -> None:
+    """It could read nothing of all that it was told."""
+    world = World(1, logged=True)
+    create(world, "leaders", rule="register")
+    client = world.clients[0]
+    assert client is not None
+    for version in (12, 11, 12):  # what was made for one is not for the other
+        client.outbox.version = version
+        call = world.ask(0, lambda request: ReadTopology(request, STALE, 900))
+        world.run(0.1)
+        answer = call.reply()
+        assert isinstance(answer, TopologyTold)
+        buckets = Topology.decode(answer.topology).buckets
+        assert (buckets.keys() >= {"default", "once"}, "leaders" in buckets) == (True, version == 12)

@@ -259,7 +259,7 @@ def test_what_users_have_changed_is_written_in_words() -> None:
     assert not any(line.warns for line in news)
     texts = [line.text for line in news]
     assert texts[0] == (
-        f"epoch {carts} is in use: create bucket 'carts', last-write-wins, through n2: it has number 3"
+        f"epoch {carts} is in use: create bucket 'carts', last-write-wins, through n2: it has number 4"
     )
     assert texts[1].startswith(f"epoch {key} is in use: set setting 'k' to 'v\\x1b'")
     assert texts[2].startswith(f"epoch {none} is in use: drop bucket 'none', through n2: refused")

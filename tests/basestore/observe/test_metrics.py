@@ -62,7 +62,7 @@ def test_levels_and_failures_are_those_that_requests_know() -> None:
 
 def test_a_refusal_at_a_level_that_does_not_exist_is_counted_apart() -> None:
     metrics = Metrics()
-    for level in (-1, 4, 1 << 64):
+    for level in (-1, len(LEVELS), 1 << 64):
         metrics.refused("set", level, InvalidRequest.code)
     [(operation, level_name, series)] = metrics.series()
     assert (operation, level_name, series.outcomes["invalid_request"]) == ("set", "invalid", 3)

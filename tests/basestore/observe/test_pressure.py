@@ -9,8 +9,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from basestore.cli.cluster.board import Sample, View, board
+from basestore.cli.cluster.board import board
 from basestore.cli.cluster.explain import in_words
+from basestore.cli.cluster.samples import Sample, View
 from basestore.cli.cluster.status import row
 from basestore.consistency import Level
 from basestore.intake.figures import NOTES, Lately
@@ -19,8 +20,8 @@ from basestore.protocol.client import Get, Set
 from basestore.protocol.envelopes import CLASSES, unsealed
 from basestore.protocol.operator import Counters, Explain, Explained, Status
 from basestore.protocol.replication import Hinted
-from basestore.results.explanation import explanation
 from basestore.results.nodes import NodeState, Refused
+from basestore.results.weighing import explanation
 from tests.worlds.deferring import defer
 from tests.worlds.world import Call, World
 

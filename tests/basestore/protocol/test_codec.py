@@ -1,7 +1,7 @@
 """What is said on the wire: every kind there and back, and nothing else."""
 
 import math
-from typing import Any, NamedTuple, get_origin
+from typing import Any, NamedTuple, cast, get_origin
 
 import cbor2
 import pytest
@@ -33,10 +33,10 @@ from basestore.protocol.groups import (
     Stored,
     WriteMany,
 )
-from basestore.protocol.handshake import BucketRow, Challenge, Hello, Proof, Renewed, Welcome
+from basestore.protocol.handshake import Challenge, Hello, Proof, Welcome
 from basestore.protocol.heartbeats import Ping
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, TIMEOUT_MS_MAX, ProtocolError
-from basestore.protocol.membership import At, Base, MoveReport, TopologyTold
+from basestore.protocol.membership import At, Base, Finished, FinishedRow, MoveReport, TopologyTold
 from basestore.protocol.operator import (
     Explained,
     Fact,
@@ -53,17 +53,25 @@ from basestore.protocol.operator import (
 )
 from basestore.protocol.registry import FORMS, NUMBERS, message
 from basestore.protocol.replication import (
+    Accept,
     Applied,
     Held,
     HeldDigest,
     Hinted,
     Keep,
     Kept,
+    Learn,
+    Prepare,
+    Promised,
     Range,
     ReadRange,
+    Refused,
+    Serial,
+    SerialDone,
     Superseded,
 )
 from tests.worlds.messages import (
+    ACCEPTOR_ROW,
     BARE,
     EXAMPLES,
     HEAD,
@@ -145,6 +153,10 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         ({"group": b"g"}, "names no metadata group"),
     ],
     Base: [({"group": b""}, "names no metadata group")],
+    Finished: [
+        ({"rows": [FinishedRow(*row)]}, "has finished what cannot be")
+        for row in ((-1, 9, b""), (1 << 16, 9, b""), (3, -1, b""), (3, 9, b"ballot"))
+    ],
     MoveReport: [
         ({"rows": [row]}, "reports what cannot be")
         for row in (
@@ -171,24 +183,43 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         ({"digest": b""}, "of the wrong length"),
         ({"address": "a" * 301}, "too long"),
     ],
-    Welcome: [
-        ({"buckets": [BucketRow("once", "nonsense")]}, "rule that is not known"),
-        *(({"timeout_ms_max": wrong}, "names no timeout") for wrong in (-1, 0, TIMEOUT_MS_MAX + 1)),
-    ],
-    Renewed: [({"buckets": [BucketRow("once", "nonsense")]}, "rule that is not known")],
-    Written: [({"replicas": [0]}, "replicas without")],
+    Welcome: [({"timeout_ms_max": wrong}, "names no timeout") for wrong in (-1, 0, TIMEOUT_MS_MAX + 1)],
+    Written: [({"replicas": [0]}, "replicas without"), ({"order": VERSION[1:]}, "names no version")],
     Shed: [({"ranges": [1]}, "without their number"), ({"ranges": [-1, 4]}, "without their number")],
     Page: [({"rows": [b"key", b"value", VERSION]}, "in turn")],
     Superseded: [({"head": head}, "no record") for head in (b"", _SHORT, _LONG)],
     HeldDigest: [({"head": head}, "no record") for head in (b"", _SHORT, _LONG)],
     Held: [({"record": record}, "no record") for record in (b"x", HEAD, BARE[:-1])],
     Hinted: [({"stores": b"s" * 15}, "stores that are none")],
+    Prepare: [({"ballot": b"b" * 15}, "names no ballot")],
+    Promised: [({"record": BARE[:-1]}, "carries no record")],
+    Accept: [
+        ({"record": BARE[:-1]}, "carries no record"),
+        ({"record": b""}, "carries no record"),
+        ({"following": b"b" * 15}, "names no ballot"),
+    ],
+    Refused: [({"ballot": b""}, "names no ballot")],
+    Learn: [({"ballots": []}, "a ballot for each row"), ({"ballots": [b"b"]}, "names no ballot")],
+    Serial: [
+        ({"identity": b"i" * 7}, "names no write"),
+        ({"row": ROW[:3]}, "names no write"),
+        ({"left_ms": -1}, "a time below 0"),
+        ({"ttl_ms": -1}, "a time below 0"),
+    ],
+    SerialDone: [
+        ({"record": BARE[:-1]}, "carries no record"),
+        ({"order": b"o"}, "names no version"),
+        ({"version": b"v" * 23}, "names no version"),
+        ({"replicas": [1]}, "without their states"),
+        ({"identity": b"i"}, "names no write"),
+    ],
     ReadRange: [({"bucket": b"b" * 65}, "too long")],
     Range: [
         ({"rows": [ROW]}, "in turn"),
         ({"rows": [], "more": True}, "in turn"),
         ({"rows": [ROW[:3], RECORD]}, "in turn"),
         ({"rows": [ROW, BARE[:-1]]}, "no record"),
+        ({"unlearned": [ROW[:3]]}, "what is no row"),
     ],
     Ping: [
         ({"only_copies": [3]}, "without their stamps"),
@@ -201,10 +232,24 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         ({"record": BARE[:-1]}, "what is held"),
         ({"hints": [TracedHint(1, 0, _SHORT)]}, "hints that are none"),
         ({"hints": [TracedHint(1, 4, HEAD)]}, "hints that are none"),
+        *(
+            ({"acceptor": [ACCEPTOR_ROW._replace(**wrong)]}, "what an acceptor holds")
+            for wrong in (
+                {"part": "voter"},
+                {"promised": VERSION},
+                {"accepted": RECORD},
+                {"accepted": b""},
+                {"accepted_as": b""},
+                {"learned_as": VERSION[:16]},
+            )
+        ),
     ],
     Survey: [({"accepted": [LOSS._replace(upto=-1)]}, "losses that cannot be")],
     Inspect: [({"accepted": [LOSS._replace(number=1 << 16)]}, "losses that cannot be")],
-    Explained: [({"hints": [KeptHint(1, 0, 0, _LONG)]}, "hints that are none")],
+    Explained: [
+        ({"hints": [KeptHint(1, 0, 0, _LONG)]}, "hints that are none"),
+        ({"acceptors": [ACCEPTOR_ROW._replace(part="")]}, "what an acceptor holds"),
+    ],
     Inspected: [
         ({"state": "damaged"}, "what is held"),
         ({"partitions": [PartitionRow(0, 0, 0, 0, 0, b"")] * 257}, "what is held"),
@@ -524,3 +569,14 @@ def test_two_different_messages_of_equal_fields_stay_different() -> None:
         Applied([], b"", 0),
     ]
     assert list(map(type, decode(encode(sent)))) == [Ping, Get, Applied, Applied]
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if hasattr(kind, "single")], ids=lambda k: k.__name__
+)
+def test_what_stands_for_many_is_taken_apart_into_whole_messages(kind: type[Any]) -> None:
+    singles = cast(Any, EXAMPLES[kind]).single()
+    assert singles
+    for each in singles:
+        assert len(each) == len(each._fields), type(each)
+    assert decode(encode(singles)) == singles

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basestore.protocol.client import Delete, Get, Scan, Set
+from basestore.protocol.client import IF_VALUE, IF_VERSION, Delete, Get, Scan, Set
 from basestore.protocol.codec import Decoder
 from basestore.protocol.envelopes import (
     ADMIN,
@@ -68,6 +68,15 @@ def test_requests_are_cut_into_frames_that_a_node_takes_groups_and_all(value_byt
         assert frame.asks == 1 or sum(requested(each)[1] for each in inside) <= REQUESTS_BYTES
         heard += singly(inside)
     assert heard == singly(sent)
+
+
+def test_what_a_write_expects_counts_among_its_bytes() -> None:
+    expecting = SET._replace(condition=IF_VALUE, expected=bytes(1 << 20))
+    assert requested(expecting)[1] - requested(SET)[1] == 1 << 20
+    delete = Delete(9, "default", b"key", 2, 1000, b"proposed", condition=IF_VERSION, expected=bytes(24))
+    assert requested(delete) == (1, 27)
+    frames = sealed([expecting._replace(id=number) for number in range(8, 14)])
+    assert len(frames) > 1  # they would not fit into one
 
 
 @given(st.lists(st.tuples(st.integers(0, 600), st.sampled_from([GET, SET, Status(0)])), max_size=20))

@@ -3,20 +3,27 @@
 Covers `protocol/handshake.py`; conversations of nodes are in `test_proof.py`.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from basestore.protocol.handshake import (
     CLIENT_HELLO,
+    BucketRow,
     Differs,
     EarlyHello,
     Hello,
     Refused,
+    Renewed,
     Versions,
     Welcome,
+    rows_of_buckets,
+    rules_of,
     welcomed,
 )
 from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST, ProtocolError
 from basestore.protocol.proof import Answer, Challenged, answer
+from basestore.repair.rule import Rule
 from tests.worlds.handshakes import NONCE, facts
 
 OTHERS = b"\xbb" * 16
@@ -98,3 +105,31 @@ def test_a_client_goes_on_with_nothing_but_a_welcome_in_a_version_that_it_speaks
         welcomed(Refused("no more clients", ""))
     with pytest.raises(ProtocolError, match="not answer a hello with a welcome"):
         welcomed(Differs("{}"))
+
+
+BUCKETS = rows_of_buckets(
+    [("cas", Rule.REGISTER, 3), ("ids", Rule.FIRST_WRITE_AGREED, 0), ("once", Rule.FIRST_WRITE_WINS, 0)]
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "told"), [(11, {"once"}), (12, {"cas", "cas\x003", "ids", "once"})], ids=["11", "12"]
+)
+def test_who_speaks_an_older_version_is_told_of_no_bucket_whose_rule_it_cannot_know(
+    version: int, told: set[str]
+) -> None:
+    """It would close the connection for one of them."""
+    own = replace(N2, welcome=N2.welcome._replace(buckets=BUCKETS))
+    answered = answer(CLIENT_HELLO._replace(highest=version), own, NONCE)
+    assert isinstance(answered.reply, Welcome)
+    assert answered.reply.version == version
+    assert {row.name for row in answered.reply.buckets} == told
+    assert {row.name for row in Renewed([], BUCKETS).heard_in(version).buckets} == told
+
+
+def test_a_bucket_whose_rule_is_not_known_hides_none_of_the_others() -> None:
+    rows = [*BUCKETS, BucketRow("later", "of a later release"), BucketRow("later\x009", "of a later release")]
+    rules = rules_of(rows)
+    assert rules == rules_of(BUCKETS)
+    assert rules.known_as == {"cas": "cas\x003"}
+    assert not N2.welcome._replace(buckets=rows).check()

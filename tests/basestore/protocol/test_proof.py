@@ -22,7 +22,9 @@ from basestore.protocol.handshake import (
     Refused,
     Versions,
     Welcome,
+    rows_of_buckets,
 )
+from basestore.protocol.limits import WIRE_LOWEST
 from basestore.protocol.proof import (
     ADVICE,
     BY_LOG,
@@ -42,6 +44,7 @@ from basestore.protocol.proof import (
     judge,
     prove,
 )
+from basestore.repair.rule import Rule
 from tests.worlds.handshakes import NONCE, OTHER_NONCE, facts
 from tests.worlds.messages import EXAMPLES
 
@@ -410,3 +413,17 @@ def test_to_an_earlier_release_no_number_is_said(versions: tuple[int, int]) -> N
     (proof,) = [each for each in said if isinstance(each, Proof)]
     assert (proof.digest == BY_LOG) is (versions[1] < NUMBER_SINCE)
     assert told == []
+
+
+@pytest.mark.parametrize(("version", "told"), [(11, ["once"]), (12, ["cas", "once"])])
+def test_a_member_of_an_older_version_is_told_of_no_bucket_whose_rule_it_cannot_know(
+    version: int, told: list[str]
+) -> None:
+    buckets = rows_of_buckets([("cas", Rule.REGISTER, 0), ("once", Rule.FIRST_WRITE_WINS, 0)])
+    acceptor = replace(N2, welcome=N2.welcome._replace(buckets=buckets))
+    dialler = replace(N1, versions=Versions(WIRE_LOWEST, version))
+    said = hello(dialler, NONCE)
+    asked = challenged(said, acceptor)
+    reply = answered_proof(proof_of(dialler, said, asked.reply, "n2"), asked, acceptor).reply
+    assert isinstance(reply, Welcome)
+    assert (reply.version, [row.name for row in reply.buckets]) == (version, told)

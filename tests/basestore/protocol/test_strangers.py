@@ -50,6 +50,7 @@ from basestore.protocol.membership import (
     At,
     Base,
     ChangeTopology,
+    Finished,
     Lacking,
     MoveReport,
     MovesTold,
@@ -78,16 +79,25 @@ from basestore.protocol.operator import (
 )
 from basestore.protocol.registry import NUMBERS
 from basestore.protocol.replication import (
+    Accept,
+    AcceptorRow,
     Applied,
     Apply,
     Held,
     HeldDigest,
     Hinted,
+    Learn,
     Moved,
+    Peek,
+    Prepare,
+    Promised,
     Range,
     Read,
     ReadRange,
+    Refused,
     Rejected,
+    Serial,
+    SerialDone,
     Settled,
     Superseded,
 )
@@ -107,6 +117,7 @@ blobs = st.sampled_from([b"", b"x", b"x" * 24, b"\xff" * 60, BLOB, BLOB[:-1], BL
 rows = st.sampled_from(
     [b"", b"\0", b"\0\0\7", ROW, ROW[:4], b"\xff" + ROW[1:], ROW[:2] + b"\xff" + ROW[3:]]
 ) | st.binary(max_size=12)
+ballots = st.sampled_from([bytes(16), b"\xff" * 16, BLOB[:16], b"b"])
 texts = st.sampled_from(["", "default", "once", "x" * 100, "\x00"])
 flags = st.booleans()
 exchanges = st.sampled_from([0, 1, 2]) | big  # 0 and 1: those that are open
@@ -193,8 +204,44 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Read: st.builds(Read, ids, rows, big, flags, flags, flags),
     Held: st.builds(Held, ids, blobs, big, flags),
     HeldDigest: st.builds(HeldDigest, ids, blobs, big, flags),
-    ReadRange: st.builds(ReadRange, ids, st.lists(big, max_size=3), rows, rows, rows, big, big),
-    Range: st.builds(Range, ids, st.lists(rows | blobs, max_size=4), flags),
+    Prepare: st.builds(Prepare, ids, rows, ballots, big),
+    Promised: st.builds(Promised, ids, blobs, flags, big, big),
+    Accept: st.builds(Accept, ids, rows, blobs, st.just(b"") | ballots, big),
+    Refused: st.builds(Refused, ids, ballots),
+    Learn: st.lists(st.tuples(rows, ballots), max_size=3).map(
+        lambda of: Learn([row for row, _ in of], [ballot for _, ballot in of])
+    ),
+    Peek: st.builds(Peek, ids, rows, big),
+    Serial: st.builds(
+        Serial,
+        ids,
+        rows,
+        blobs,
+        big,
+        flags,
+        st.integers(-1, 6),
+        blobs,
+        st.sampled_from([b"p" * 8, b"p" * 32, b""]),
+        flags,
+        flags,
+        big,
+    ),
+    SerialDone: st.builds(
+        SerialDone,
+        ids,
+        st.integers(-1, 4),
+        blobs,
+        blobs,
+        blobs,
+        big,
+        told,
+        st.integers(-1, 15),
+        texts,
+        st.lists(texts, max_size=2),
+        blobs,
+    ),
+    ReadRange: st.builds(ReadRange, ids, st.lists(big, max_size=3), rows, rows, rows, big, big, big, flags),
+    Range: st.builds(Range, ids, st.lists(rows | blobs, max_size=4), flags, told, st.lists(rows, max_size=2)),
     Ping: st.builds(
         Ping,
         big,
@@ -224,6 +271,21 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
         big,
         st.lists(st.builds(Reach, members, big, big), max_size=2),
         big,
+        acceptor=st.lists(
+            st.builds(
+                AcceptorRow,
+                members,
+                blobs,
+                st.sampled_from(["acceptor", "nonsense"]),
+                st.sampled_from([b"", BLOB[:16]]) | blobs,
+                st.sampled_from([b"", BLOB[:49]]),
+                big,
+                big,
+                st.sampled_from([b"", BLOB[:24]]),
+                st.just(b"") | blobs,
+            ),
+            max_size=2,
+        ),
     ),
     Inspect: st.builds(Inspect, ids, big, big, big, flags, sound_losses),
     Inspected: st.builds(
@@ -263,7 +325,7 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Goodbye: st.builds(Goodbye, texts),
     **{kind: messages_of(kind) for kind in (*OF_RAFT, At, Lacking, Base, Suggest, AskRead, ReadAt)},
     **{kind: messages_of(kind) for kind in (ReadTopology, ReadHistory, ChangeTopology)},
-    **{kind: messages_of(kind) for kind in (MoveReport, AskMoves, MovesTold, ReadMoves)},
+    **{kind: messages_of(kind) for kind in (Finished, MoveReport, AskMoves, MovesTold, ReadMoves)},
 }
 
 

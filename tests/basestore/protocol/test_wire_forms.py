@@ -11,19 +11,19 @@ import pytest
 
 from basestore.protocol import handshake
 from basestore.protocol.anti_entropy import KnownLosses
-from basestore.protocol.client import Delete, Get, Got, Set, Written
+from basestore.protocol.client import IF_VALUE, IF_VERSION, Delete, Get, Got, Set, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.handshake import CLIENT_HELLO, EarlyHello, Goodbye, Proof, Refused, Renewed, Welcome
 from basestore.protocol.heartbeats import Ping, Pong, StoreClaim
 from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
-from basestore.protocol.operator import Traced
+from basestore.protocol.operator import Explained, Traced
 from basestore.protocol.proof import Answer, Challenged, answer, answer_proof, hello, prove
 from basestore.protocol.registry import DATES, NUMBERS, unspeakable
-from basestore.protocol.replication import Applied, Apply, Held, Read
+from basestore.protocol.replication import Applied, Apply, Held, Range, Read, ReadRange
 from tests.worlds.frames import FRAMES, SEALED, Spoken, again, kept_fields, made, parsed, spoken_fields, words
 from tests.worlds.handshakes import NONCE, OTHER_NONCE, facts
-from tests.worlds.messages import EXAMPLES
+from tests.worlds.messages import ACCEPTOR_ROW, EXAMPLES, ROW, VERSION
 from tests.worlds.transcripts import hold
 
 FROZEN = WIRE_HIGHEST - 1  # the last version that others speak by now
@@ -37,14 +37,24 @@ BEFORE: dict[str, Message] = {
     "000000082f9f572e1828742b8183036377687960": Refused("why", ""),
 }  # fmt: skip
 GROWN: dict[type[Any], dict[str, Any]] = {  # what a field says that was added later
-    Set: {"defer": True},
-    Delete: {"defer": True},
+    Set: {"defer": True, "condition": IF_VALUE, "expected": b"value"},
+    Delete: {"defer": True, "condition": IF_VERSION, "expected": VERSION},
     Get: {"degrade_ms": 500},
     Ping: {"term": 4, "leader": 3, "purged": 7},
-    Written: {"outcome": 3, "keeper": b"s" * 16, "because": "takes 2 requests a second"},
-    Traced: {"hints_upto": 7},
+    Written: {
+        "outcome": 3,
+        "keeper": b"s" * 16,
+        "because": "takes 2 requests a second",
+        "order": VERSION,
+        "value": b"value",
+        "held": True,
+    },
+    Traced: {"hints_upto": 7, "acceptor": [ACCEPTOR_ROW]},
+    Explained: {"acceptors": [ACCEPTOR_ROW], "old": [0, 1], "new": [1, 2], "since": 3},
     KnownLosses: {"hints_upto": 7},
-    Got: {"degraded": True, "because": "Unavailable: 1 of 2"},
+    Got: {"degraded": True, "because": "Unavailable: 1 of 2", "order": VERSION},
+    ReadRange: {"serial": True},
+    Range: {"unlearned": [ROW]},
 }
 
 

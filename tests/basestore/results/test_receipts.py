@@ -1,6 +1,6 @@
 """What clients make of answers: every error there and back, and no answer that surprises them.
 
-Covers `results/receipts.py`, `answers.py` and `nodes.py`.
+Covers `results/receipts.py`, `readers.py`, `answers.py` and `nodes.py`.
 """
 
 import pickle
@@ -19,6 +19,7 @@ from basestore.coordinator.context import failure
 from basestore.errors import (
     ClockSkew,
     ConnectionLost,
+    Contended,
     InvalidRequest,
     OutcomeUnknown,
     Overloaded,
@@ -36,15 +37,8 @@ from basestore.protocol.operator import Fact, NodeStatus
 from basestore.repair.version import Identity, Version
 from basestore.results.answers import encode_text, error_of
 from basestore.results.nodes import node_state
-from basestore.results.receipts import (
-    ReadResult,
-    Receipt,
-    page,
-    read_result,
-    read_results,
-    receipt,
-    receipts,
-)
+from basestore.results.readers import page, read_result, read_results, receipt, receipts
+from basestore.results.receipts import ReadResult, Receipt
 from tests.worlds.messages import messages_of
 
 VERSION = Version(1, 2, 3)
@@ -78,6 +72,7 @@ NONSENSE = [
         ReadTimeout("late", 0, 2, None),
         ReplicaFailure("refused", {"n1": "no", "n2": "never"}, IDENTITY),
         ConnectionLost("gone"),
+        Contended("others were at the register"),
         OutcomeUnknown("not found", None, Identity(b"proposed")),
         OutcomeUnknown("another is there", VERSION, Identity(b"proposed")),
     ],

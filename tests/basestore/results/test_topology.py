@@ -29,6 +29,7 @@ from basestore.repair.rule import Rule
 from basestore.repair.seats import Seats, Stage
 from basestore.repair.version import Identity
 from basestore.results import topology as results
+from basestore.results.answers import identity_of
 from basestore.topology.changes import CreateBucket, DropBucket, SetSetting, UnsetSetting
 from basestore.topology.entries import decode_entry
 from basestore.topology.topology import Topology
@@ -168,6 +169,17 @@ def test_reads_name_their_mode() -> None:
     assert results.read_history(0, 1000, 1000)(7) == ReadHistory(7, 0, 1000, 1000)
 
 
+@pytest.mark.parametrize("rule", Rule)
+def test_a_rule_is_named_by_its_word_and_whether_writes_are_agreed_on(rule: Rule) -> None:
+    made = results.create_bucket("b", rule, BucketOptions())
+    assert results.create_bucket("b", rule.word, BucketOptions(), rule.agreed) == made
+    assert made == CreateBucket("b", rule.value, [0, 0, 0, 0])
+    shown = results.ClusterBucket(7, "b", rule, BucketOptions()).as_json()
+    assert (shown["rule"], shown["agreed"]) == (rule.word, rule.agreed)
+    agreed = results.create_bucket("b", Rule.FIRST_WRITE_WINS, BucketOptions(), True)
+    assert agreed == results.create_bucket("b", Rule.FIRST_WRITE_AGREED, BucketOptions(), True)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -175,7 +187,20 @@ def test_reads_name_their_mode() -> None:
         (lambda: results.read_history(None, 0, 1), "limit must be 1 to 1000 entries, not 0"),
         (lambda: results.read_history(None, 1001, 1), "limit must be 1 to 1000 entries, not 1001"),
         (lambda: results.read_history(-1, 5, 1), "0 or more, not -1"),
-        (lambda: results.create_bucket("b", "newest", BucketOptions()), "first-write-wins, not 'newest'"),
+        (
+            lambda: results.create_bucket("b", "newest", BucketOptions()),
+            "last-write-wins or first-write-wins or register, not 'newest'",
+        ),
+        (lambda: results.create_bucket("b", 5, BucketOptions()), "register, not 5"),  # type: ignore[arg-type]
+        (
+            lambda: results.create_bucket("b", "register", BucketOptions(), True),
+            "give up `agreed`, or rule",
+        ),
+        (
+            lambda: results.create_bucket("b", Rule.LAST_WRITE_WINS, BucketOptions(), True),
+            "give up `agreed`, or rule last-write-wins",
+        ),
+        (lambda: results.create_bucket("b", "register", BucketOptions(), 1), "agreed must be True or False"),  # type: ignore[arg-type]
         (lambda: results.create_bucket("b", Rule.LAST_WRITE_WINS, BucketOptions(1.5)), "whole numbers"),  # type: ignore[arg-type]
         (lambda: results.create_bucket("b", Rule.LAST_WRITE_WINS, BucketOptions(0, 1)), "True or False"),  # type: ignore[arg-type]
         (lambda: results.drop_bucket(b"b"), r"text \(str\), not bytes"),  # type: ignore[arg-type]
@@ -206,7 +231,7 @@ def test_a_change_is_known_by_its_identity_from_before_it_is_sent() -> None:
     change = results.create_bucket("carts", "first-write-wins", BucketOptions(defer=False, requests_per_s=7))
     request = results.change_topology(change, IDENTITY, 1000, again=False)(7)
     assert decode_entry(request.entry).change == CreateBucket("carts", "first-write-wins", [0, 0, 7, 0])
-    assert results.identity_of(request) == Identity(IDENTITY)
+    assert identity_of(request) == Identity(IDENTITY)
 
 
 @pytest.mark.parametrize("identity", [bytes(8), bytes(range(40))])

@@ -159,7 +159,7 @@ def test_what_the_file_says_of_buckets_is_of_no_account(config: NodeConfig, worl
     )
     with opened(config, world):
         world.run(3)
-        assert set(world.node(0).context.buckets) == {"default", "once"}
+        assert set(world.node(0).context.buckets) == {"cas", "default", "once"}
     assert not of_label(stored(config), b"typo")
 
 

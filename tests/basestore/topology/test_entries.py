@@ -21,6 +21,7 @@ from basestore.topology.changes import (
     SetMember,
     SetSeats,
     SetSetting,
+    TakeIn,
     UnsetSetting,
     options_list,
     options_of,
@@ -53,6 +54,7 @@ CHANGES: st.SearchStrategy[Change] = st.one_of(
     st.builds(SetSeats, st.lists(LISTS, max_size=3)),
     st.just(Founded()),
     st.builds(ForgetDropped, LISTS),
+    st.builds(TakeIn, st.lists(LISTS, max_size=3)),
 )  # fmt: skip
 SUGGESTIONS = st.builds(
     Suggestion, CHANGES, st.integers(0, ID_MAX), st.integers(0, NUMBER_MAX), st.integers(0, (1 << 63) - 1)
@@ -70,7 +72,7 @@ def test_every_kind_has_its_number_for_ever() -> None:
         1: "CreateBucket", 2: "DropBucket", 3: "SetSetting", 4: "UnsetSetting", 5: "AddMember",
         6: "SetMember", 7: "SetSeats", 8: "Founded", 9: "ForgetDropped", 10: "SetPlan",
         11: "DrainMember", 12: "RemoveMember", 13: "ReplaceMember", 14: "Rebalance", 15: "CancelMoves",
-        16: "SetReplication",
+        16: "SetReplication", 17: "TakeIn",
     }  # fmt: skip
     assert encode_entry(SAID).hex() == "870107030503616b6176"
     assert encode_entry(Suggestion(Founded(), 0, 65534, 0)).hex() == "85010019fffe0008"
@@ -231,6 +233,8 @@ MEMBER = AddMember("n4", "10.0.0.4:7400", "b", 1, b"")
         SetSeats([Seats.still((1,)).row(0), Seats.still((1,)).row(1)]),
         Founded(),
         ForgetDropped([]),
+        TakeIn([[0, 1, 2], [7, 1]]),
+        CreateBucket("b", "register", NO_OPTIONS),
     ],
 )
 def test_what_nothing_is_wrong_with(change: Change) -> None:
@@ -262,9 +266,14 @@ def test_names_and_keys_print(character: str) -> None:
         (CreateBucket("b", LWW, [365 * 24 * 3600 + 1, 0, 0, 0]), "degrade_s = 31536001 must lie between"),
         (CreateBucket("b", LWW, [0, 2, 0, 0]), "defer is 0 or 1"),
         (CreateBucket("b", FWW, [0, 1, 0, 0]), "defer is for buckets where the last write wins"),
+        (CreateBucket("b", "register", [0, 1, 0, 0]), "defer is for buckets where the last write wins"),
         (CreateBucket("b", LWW, [0, 0, -1, 0]), "requests_per_s and key_requests_per_s must lie"),
         (CreateBucket("b", LWW, [0, 0, 0, 1_000_001]), "requests_per_s and key_requests_per_s must lie"),
         (CreateBucket("b", LWW, [0, 0, 5, 6]), "is above requests_per_s, and would never be reached"),
+        (TakeIn([[0]]), "a partition is named without members"),
+        (TakeIn([[]]), "a partition is named without members"),
+        (TakeIn([[0, 1, 1]]), "or with one twice: name each that is taken in once"),
+        (TakeIn([[0, 1], [0, 2]]), "named twice in one change: name all its members at once"),
         (SetSetting("", "v"), "has 1 to 256 bytes"),
         (SetSetting("k" * 257, "v"), "has 1 to 256 bytes"),
         (UnsetSetting(""), "has 1 to 256 bytes"),

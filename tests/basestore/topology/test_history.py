@@ -22,6 +22,7 @@ from basestore.topology.changes import (
     SetReplication,
     SetSeats,
     SetSetting,
+    TakeIn,
     UnsetSetting,
 )
 from basestore.topology.history import describe
@@ -129,6 +130,17 @@ MOVE = Seats(0, Stage.FILL, (1, 2), (1, 3))
             CancelMoves([1, 2, 3, 4]),
             "cancel moves of partitions 1, 2, 3, and 1 more, through n2: refused: partition 1 is not being "
             "moved, nor to be: see `basestore topology moves`",
+        ),
+        (
+            TakeIn([[0, 1, 9]] + [[1, 2]] * 3),
+            "partition 0: taken in as acceptors again: n1, number 9; partition 1: taken in as acceptors again"
+            ": n2; partition 1: taken in as acceptors again: n2; and 1 more, through n2: refused: a "
+            "partition is named twice in one change: name all its members at once",
+        ),
+        (
+            TakeIn([[0]]),
+            "a partition that cannot be read, through n2: refused: a partition is named without "
+            "members, or with one twice: name each that is taken in once",
         ),
         (SetReplication(3), "each partition is to have 3 replicas, through n2"),
         (

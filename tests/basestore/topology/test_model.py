@@ -32,6 +32,7 @@ from basestore.topology.changes import (
     SetSeats,
     SetSetting,
     Standing,
+    TakeIn,
     UnsetSetting,
 )
 from basestore.topology.entries import UNNAMED
@@ -53,6 +54,8 @@ class Model:
         self.dropped_since = 0
         self.settings: dict[str, str] = {}
         self.members = {n: [f"n{n}", f"10.0.0.{n}:7400", "member"] for n in (1, 2, 3)}
+        self.stores: dict[int, bytes] = dict.fromkeys(self.members, b"")
+        self.barred: list[set[int]] = [set(), set()]
         self.seats = [(0, "still", each.old, each.new) for each in found(CONFIG).seats]
         self.came = [dict.fromkeys(old, 0) for _, _, old, _ in self.seats]
         self.founded = False
@@ -92,10 +95,11 @@ class Model:
             case AddMember(name, address):
                 if not name or self.taken(0, name) or self.taken(1, address):
                     return False
-                self.members[max(self.members) + 1] = [name, address, "joining"]
+                number = max(self.members) + 1
+                self.members[number], self.stores[number] = [name, address, "joining"], b""
                 self.unplanned = True
             case SetMember():
-                return self.set_member(change)
+                return self.set_member(index, change)
             case SetSeats(rows):
                 return self.set_seats(index, rows)
             case Founded():
@@ -127,6 +131,8 @@ class Model:
                 if replicas == self.replication or not 1 <= replicas <= len(self.staying()):
                     return False
                 self.replication, self.unplanned = replicas, True
+            case TakeIn(rows):
+                return self.take_in(index, rows)
         return True
 
     def standing(self, number: int) -> str | None:
@@ -199,7 +205,18 @@ class Model:
     def taken(self, place: int, text: str | None, without: int = 0) -> bool:
         return any(m[place] == text and m[2] != "left" for n, m in self.members.items() if n != without)
 
-    def set_member(self, change: SetMember) -> bool:
+    def take_in(self, index: int, rows: list[list[int]]) -> bool:
+        at_once = {row[0]: {*row[1:]} for row in rows}
+        if len(at_once) < len(rows) or any(len(at_once[at]) < len(row) for at, *row in rows):
+            return False
+        if not all(at in (0, 1) and of and self.barred[at] >= of for at, of in at_once.items()):
+            return False
+        for at, of in at_once.items():
+            self.barred[at] -= of
+            self.seats[at] = (index, *self.seats[at][1:])
+        return True
+
+    def set_member(self, index: int, change: SetMember) -> bool:
         number, address, standing = change.number, change.address, change.standing
         if number not in self.members or self.members[number][2] == "left":
             return False
@@ -208,6 +225,12 @@ class Model:
             return False
         self.members[number][1] = address or self.members[number][1]
         self.members[number][2] = standing or self.members[number][2]
+        if change.store is not None:
+            was, self.stores[number] = self.stores[number], change.store
+            for at in (0, 1):
+                if was not in (b"", change.store) and number in self.seats[at][2] + self.seats[at][3]:
+                    self.barred[at].add(number)
+                    self.seats[at] = (index, *self.seats[at][1:])
         return True
 
     def set_seats(self, index: int, rows: list[list[int]]) -> bool:
@@ -236,6 +259,7 @@ class Model:
 
     def come(self, index: int, at: int, holding: tuple[int, ...]) -> None:
         self.came[at] = {number: self.came[at].get(number, index) for number in holding}
+        self.barred[at] &= {*holding}
 
     def can(self, holding: tuple[int, ...]) -> bool:
         there = all(n in self.members and self.members[n][2] != "left" for n in holding)
@@ -251,6 +275,8 @@ def seen(topology: Topology) -> dict[str, Any]:
         "dropped_since": topology.dropped_since,
         "settings": dict(topology.settings),
         "members": {each.number: [each.name, each.address, each.standing.value] for each in topology.members},
+        "stores": {each.number: each.store for each in topology.members},
+        "barred": [{*topology.barred.get(at, ())} for at in range(len(topology.seats))],
         "seats": [(each.since, each.stage.name.lower(), each.old, each.new) for each in topology.seats],
         "came": [
             {number: topology.came.get(at, {}).get(number, 0) for number in each.both}
@@ -267,6 +293,8 @@ def seen(topology: Topology) -> dict[str, Any]:
 NAMES = st.sampled_from(["carts", "a", "b", "c", "d", "default", "once", "", "x\n"])
 MEMBERS = st.integers(1, 6)
 ADDRESSES = st.sampled_from([f"10.0.0.{n}:7400" for n in range(1, 7)])
+STORES = st.sampled_from([b"s" * 16, b"t" * 16, b""])
+BINDING = st.builds(lambda number, store: SetMember(number, store=store), MEMBERS, STORES)
 HOLDING = st.lists(MEMBERS, max_size=3).map(tuple)
 PLAIN: st.SearchStrategy[Change] = st.one_of(
     st.builds(CreateBucket, NAMES, st.sampled_from([LWW, FWW]), st.just(NO_OPTIONS)),
@@ -281,6 +309,7 @@ PLAIN: st.SearchStrategy[Change] = st.one_of(
         SetMember, MEMBERS, st.none() | ADDRESSES, st.none(), st.none(),
         st.sampled_from([None, "member", "draining", "left", "left"]), st.none(),
     ),
+    BINDING, BINDING,
     st.just(Founded()),
 )  # fmt: skip
 MOVING: st.SearchStrategy[Change] = st.one_of(
@@ -300,8 +329,16 @@ def plans(draw: Callable[..., Any], topology: Topology) -> SetPlan:
     return SetPlan(topology.epoch - draw(st.sampled_from([0, 0, 0, 1])), rows)
 
 
+@st.composite
+def taken_in(draw: Callable[..., Any], topology: Topology) -> TakeIn:
+    """Some who are barred, and some who are not."""
+    of = st.sampled_from(sorted({1, 2, *(each for barred in topology.barred.values() for each in barred)}))
+    rows = draw(st.lists(st.sampled_from([0, 0, 1, 1, 2]), min_size=1, max_size=2))
+    return TakeIn([[at, *draw(st.lists(of, min_size=1, max_size=2))] for at in rows])
+
+
 def changes(topology: Topology) -> st.SearchStrategy[Change]:
-    return PLAIN | MOVING | seat_rows(topology) | plans(topology)
+    return PLAIN | MOVING | seat_rows(topology) | plans(topology) | taken_in(topology)
 
 
 @st.composite
@@ -393,6 +430,10 @@ def test_its_form_is_the_same_for_ever() -> None:
     moved = replace(planned, seats=(Seats.still((3,), 2),), came={0: {3: 1}})
     tables[2] = [[2, 0, b"\0\3", b""]]
     assert cbor2.loads(moved.encode()) == [version + 2, *tables, True, [[0, 3]], [[0, 3, 1]]]
+    barred = replace(moved, barred={0: frozenset((3,))})
+    tail = [True, [[0, 3]], [[0, 3, 1]], [[0, 3]]]
+    assert cbor2.loads(barred.encode()) == [version + 3, *tables, *tail]
+    assert Topology.decode(barred.encode()) == barred
     for each in (small, planned, moved, replace(moved, came={})):
         assert Topology.decode(each.encode()) == each
 
@@ -425,6 +466,15 @@ def changed(*way: Any) -> Any:
     return whole
 
 
+def barred(*of: Any) -> Any:
+    """The same, with these barred."""
+    return [4, *tables()[1:], *of]
+
+
+def test_who_is_barred_comes_back_as_it_was() -> None:
+    assert Topology.decode(cbor2.dumps(barred([[1, 4]]))) == replace(FULL, barred={1: frozenset((4,))})
+
+
 @pytest.mark.parametrize(
     "rows",
     [
@@ -446,6 +496,9 @@ def changed(*way: Any) -> Any:
         changed(7, [[n + 1, 1, "", 1] for n in range(OUTCOMES + 1)]), changed(10, [[0, 1, 1]]),
         changed(10, [[1]]), changed(10, [[1, 4]]), changed(10, [[1, 4, 0]]),
         changed(10, [[1, 4, 99]]), changed(10, [[1, 9, 1]]), changed(10, [[7, 4, 1]]), changed(10, 7),
+        barred(), barred([]), barred([[0, 1]]), barred([[1]]), barred([[1, 3, 1]]), barred([[1, 1, 1]]),
+        barred([[1, 9]]), barred([[7, 1]]), barred([[-1, 1]]), barred(7), [4], [4, *tables()[1:8]],
+        [3, *barred([[1, 4]])[1:]],
         changed(0, 1), [1, *tables()[1:8], False, []], [2, *tables()[1:8], False, []],
         [3, *tables()[1:3], [[0, *each[1:]] for each in tables()[3]], *tables()[4:10], []],
     ],
@@ -456,8 +509,8 @@ def test_what_is_no_topology_is_refused(rows: Any) -> None:
 
 
 def test_of_one_that_a_later_release_has_written_that_is_said() -> None:
-    with pytest.raises(ValueError, match="it has version 4, which this release does not know"):
-        Topology.decode(cbor2.dumps([4, {}]))
+    with pytest.raises(ValueError, match="it has version 5, which this release does not know"):
+        Topology.decode(cbor2.dumps([5, {}]))
 
 
 @given(st.tuples(st.integers(0, len(FULL.encode()) - 1), st.integers(1, 255)) | st.integers(0, 400))

@@ -20,6 +20,7 @@ from basestore.topology.changes import (
     SetSeats,
     SetSetting,
     Standing,
+    TakeIn,
     UnsetSetting,
 )
 from basestore.topology.entries import UnknownEntry, content_of
@@ -444,3 +445,134 @@ def test_seats_of_several_partitions_are_changed_together_or_not_at_all() -> Non
     rows[1] = Seats(0, Stage.FILL, two, (4,)).row(1)
     done(log, SetSeats(rows))
     assert log.topology.seats[0].since == log.topology.seats[1].since == log.topology.epoch
+
+
+# --- which store a member runs on, and who is an acceptor --------------------------------------------
+
+A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
+
+
+def bound(log: Log, number: int = 1, store: bytes = A) -> Log:
+    done(log, SetMember(number, store=store))
+    return log
+
+
+def held(topology: Topology, number: int) -> set[int]:
+    return {at for at, seats in enumerate(topology.seats) if number in seats.both}
+
+
+def test_the_first_store_that_a_member_is_bound_to_changes_nothing_else() -> None:
+    log = Log()
+    before = log.topology
+    bound(log)
+    member = log.topology.member(1)
+    assert member is not None
+    assert member.store == A
+    unbound = replace(log.topology, members=before.members)
+    assert same_but(before, unbound)
+    log.add(SetMember(1, store=A, zone="z"))  # the same again
+    assert (log.topology.barred, log.topology.seats) == ({}, before.seats)
+
+
+def test_one_that_has_come_to_another_store_is_barred_wherever_it_has_a_seat() -> None:
+    log = bound(Log(founded(cluster(4))))
+    before = log.topology
+    theirs = held(before, 1)
+    assert 0 < len(theirs) < len(before.seats)
+    bound(log, 1, B)
+    after = log.topology
+    assert after.barred == dict.fromkeys(theirs, frozenset((1,)))
+    for at, seats in enumerate(after.seats):
+        assert seats == (before.seats[at]._replace(since=after.epoch) if at in theirs else before.seats[at])
+    assert after.came == {}  # its seat it has kept
+    bound(log, 1, C)  # once more, before it was taken in
+    assert log.topology.barred == after.barred
+    assert {log.topology.seats[at].since for at in theirs} == {log.topology.epoch}
+
+
+def test_a_member_that_is_bound_to_nothing_any_more_is_barred_too() -> None:
+    log = bound(bound(Log()), 1, b"")
+    assert set(log.topology.barred) == held(log.topology, 1)
+    bound(log, 1, B)
+    assert set(log.topology.barred) == held(log.topology, 1)
+
+
+def test_who_comes_is_barred_as_well_and_keeps_the_epoch_at_which_it_came() -> None:
+    log = bound(Log(founded(cluster(3, replication=1))), 3)
+    (old,) = log.topology.seats[0].old
+    new = 3 if old != 3 else 2
+    bound(log, new, B)
+    done(log, SetSeats([Seats(0, Stage.FILL, (old,), (new,)).row(0)]))
+    came = log.topology.epoch
+    bound(log, new, C)
+    seats = log.topology.seats[0]
+    assert (seats.stage, seats.old, seats.new) == (Stage.FILL, (old,), (new,))
+    assert seats.since == log.topology.epoch > came
+    assert log.topology.came[0] == {new: came}
+    assert log.topology.barred[0] == {new}
+    done(log, SetSeats([Seats.still((old,)).row(0)]))  # it gives its seat up
+    assert 0 not in log.topology.barred
+
+
+def test_one_that_leaves_is_not_barred_any_more() -> None:
+    log = bound(bound(Log(founded(cluster(3, replication=1, partitions=1)))), 1, B)
+    (old,) = log.topology.seats[0].old
+    other = next(each for each in (1, 2, 3) if each != old)
+    bound(bound(log, old, A), old, C)
+    assert log.topology.barred[0] == {old}
+    for seats in (
+        Seats(0, Stage.FILL, (old,), (other,)),
+        Seats(0, Stage.JOINT, (old,), (other,)),
+        Seats.still((other,)),
+    ):
+        done(log, SetSeats([seats.row(0)]))
+    assert log.topology.barred == {}
+    done(log, SetMember(old, standing="left"))
+    assert log.topology.barred == {}
+
+
+def test_who_is_taken_in_is_an_acceptor_since_then() -> None:
+    log = bound(bound(bound(bound(Log(founded(cluster(3, replication=3)))), 1, B), 2, A), 2, B)
+    before = log.topology
+    assert before.barred == dict.fromkeys(range(4), frozenset((1, 2)))
+    done(log, TakeIn([[0, 1], [1, 1, 2]]))
+    after = log.topology
+    assert after.barred == {0: {2}, 2: {1, 2}, 3: {1, 2}}
+    assert [seats.since for seats in after.seats] == [
+        after.epoch, after.epoch, before.seats[2].since, before.seats[3].since,
+    ]  # fmt: skip
+    done(log, TakeIn([[0, 2], [2, 1, 2], [3, 1, 2]]))
+    assert (log.topology.barred, log.topology.came) == ({}, {})
+
+
+def test_why_nobody_is_taken_in() -> None:
+    log = bound(bound(Log(founded(cluster(4, replication=1)))), 1, B)
+    theirs = held(log.topology, 1)
+    at = min(theirs)
+    other = next(each for each in range(4) if each not in theirs)
+    error = "member n1 has no seat in partition %s: nothing is to be done"
+    assert refused(log, TakeIn([[at, 1], [other, 1]])) == error % other
+    assert refused(log, TakeIn([[9, 1]])) == "there is no partition 9: they end at 3"
+    assert refused(log, TakeIn([[at, 9]])).startswith(f"member number 9 has no seat in partition {at}")
+    done(log, TakeIn([[at, 1]]))
+    assert (
+        refused(log, TakeIn([[at, 1]])) == f"member n1 is not barred in partition {at}: nothing is to be done"
+    )
+
+
+def test_who_knows_nothing_of_serial_buckets_can_read_what_is_told_without_them() -> None:
+    log = bound(bound(Log()), 1, B)
+    done(log, CreateBucket("cas", "register", NO_OPTIONS))
+    done(log, CARTS)
+    told = log.topology.without_serial()
+    assert (set(told.buckets), told.barred) == ({"default", "once", "carts"}, {})
+    assert cbor2.loads(told.encode())[0] == 3
+    assert Topology.decode(told.encode()) == told
+
+
+def test_a_bucket_that_every_cluster_has_later_is_dropped_only_where_it_has_another_rule() -> None:
+    log = Log()
+    done(log, CreateBucket("cas", LWW, NO_OPTIONS))
+    done(log, DropBucket("cas"))
+    done(log, CreateBucket("cas", "register", NO_OPTIONS))
+    assert "'cas' is built in, and cannot be dropped: delete its keys" in refused(log, DropBucket("cas"))

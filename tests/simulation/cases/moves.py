@@ -123,6 +123,7 @@ def claims_of_two_epochs_have_different_tags() -> None:
 def what_was_met_under_an_entry_is_met_anew_under_the_next() -> None:
     world = moving_world()
     certificates = world.node(0).certificates
+    certificates.finishing.level = lambda: 11  # where no word that the others have finished is needed
     certificates.certify(0, 1, MADE)
     certificates.remember(0, 1, LastExchange(0.0, True, {}))
     assert certificates.met(0) == {1}
@@ -248,6 +249,7 @@ def what_was_compared_before_an_entry_proves_nothing_under_it() -> None:
     world.node(0).scheduler.wish(1, 0)
     world.run(0.2)
     assert world.node(0).exchanges.count == 1
+    world.node(0).certificates.finishing.level = lambda: 11  # as before
     adopt(world, {0: fill(101, OLD, NEW)})
     world.release(1, 0)
     world.settle()

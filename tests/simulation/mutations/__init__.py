@@ -2,6 +2,7 @@
 wrong one."""
 
 from tests.simulation.mutations import (
+    acceptor_rules,
     admission,
     clocks,
     counting,
@@ -21,6 +22,7 @@ from tests.simulation.mutations import (
     openings,
     proofs,
     reads,
+    registers,
     roots,
     sessions,
     stores,
@@ -34,6 +36,7 @@ __all__ = [
     "MUTANTS",
     "SURVIVORS",
     "Mutant",
+    "acceptor_rules",
     "admission",
     "clocks",
     "counting",
@@ -53,6 +56,7 @@ __all__ = [
     "openings",
     "proofs",
     "reads",
+    "registers",
     "roots",
     "sessions",
     "stores",

@@ -88,7 +88,7 @@ left_out(
     "else (self._old, self._new) if level is _QUORUM else (self._new,)",
     "moves",
 )
-left_out("moves: those that come are written nothing", HELD | ENDS, Placement, "_seat",
+left_out("moves: those that come are written nothing", HELD | ENDS, Placement, "agreeing",
          "seats.new if joint else seats.old", "seats.old", "moves")  # fmt: skip
 
 # --- when a stage may end ------------------------------------------------------------------------
@@ -96,8 +96,7 @@ left_out("moves: those that come are written nothing", HELD | ENDS, Placement, "
 left_out("moves: old certificates", HELD, Certificates, "seat",
          "self._last_exchanges.pop((partition, other), None)", "pass", "crossings")  # fmt: skip
 left_out("moves: one source makes complete", HELD, moving, "complete",
-         "covers(report.met | {member}, seats.old, dead)",
-         "bool((report.met | {member}) & set(seats.old))", "crossings")  # fmt: skip
+         "covers(known, seats.old, away, new)", "bool(known & set(seats.old))", "crossings")  # fmt: skip
 left_out("moves: one source makes fit", HELD, Seating, "covered",
          "covers(met, self.seats[partition].old, self.dead)", "bool(met)", "moves")  # fmt: skip
 left_out("moves: who is dead stands for who is left", HELD, moving, "covers",
@@ -115,8 +114,7 @@ left_out("moves: one complete", HELD, moving, "_lacking",
 left_out("moves: one complete less than a quorum", HELD, moving, "_lacking",
          "if len(ready) >= _quorum(new)", "if len(ready) >= _quorum(new) - 1", "crossings")  # fmt: skip
 left_out("moves: stayers are complete", HELD, moving, "complete",
-         "covers(report.met | {member}, seats.old, dead)",
-         "(member in seats.old or covers(report.met | {member}, seats.old, dead))",
+         "nobody or covers", "member in seats.old or nobody or covers",
          "crossings")  # fmt: skip
 left_out("moves: a leaver is not asked", HELD, moving, "awaited",
          "return _lacking(ready, new) | (set(seats.old) - new - dead - handed)",

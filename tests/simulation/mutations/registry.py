@@ -25,7 +25,8 @@ class Mutant(NamedTuple):
     """`expected`: the checkers that are meant to see it; a crash counts only where it is among them.
     `suits`: the worlds that are apt to show it. `model`: the breakage of the model that leaves out the same
     rule, if there is one; `rule`: the mutant of `tests/consensus` that does, whose case or seed is tried
-    where none of whole worlds shows it. `clients`: only these ask, if what it spoils is not their data."""
+    where none of whole worlds shows it. `clients`: only these ask, if what it spoils is not their data.
+    `registers`: it is played in worlds of registers alone."""
 
     name: str
     expected: set[str]
@@ -34,6 +35,7 @@ class Mutant(NamedTuple):
     model: str = ""
     rule: str = ""
     clients: tuple[int, ...] | None = None
+    registers: bool = False
 
 
 MUTANTS: list[Mutant] = []
@@ -54,6 +56,10 @@ SURVIVORS = {
     ),
     "a peer counts before it is durable which store it runs on": (
         "that a store counts only once a peer knows its opening guards the same: both would have to go"
+    ),
+    "registers: prepare is skipped though the acceptors changed": (
+        "who takes a seat, or comes back, has been told a floor, at or above all that was promised before: "
+        "so a ballot from before is refused by enough of them"
     ),
     "a superseded write-back confirms": (
         "a read writes back what a newer write overtakes at that replica, and ends after that one was "
@@ -94,7 +100,7 @@ def mutant(
 
 def reworded(
     name: str, expected: set[str], target: Any, attribute: str, old: str, new: str, *words: str,
-    clients: tuple[int, ...] | None = ONE,
+    clients: tuple[int, ...] | None = ONE, registers: bool = False,
 ) -> None:  # fmt: skip
     """Register the function `target.attribute` with other words in it, which stand there once."""
 
@@ -114,4 +120,4 @@ def reworded(
         return [patch.object(target, attribute, wrong)]
 
     suits = of(*words) if words else Mutant._field_defaults["suits"]
-    MUTANTS.append(Mutant(name, expected, patches, suits, clients=clients))
+    MUTANTS.append(Mutant(name, expected, patches, suits, clients=clients, registers=registers))

@@ -3,7 +3,8 @@
 import pytest
 from rich.console import Console
 
-from basestore.cli.cluster.board import Sample, View, board, board_json, by_level
+from basestore.cli.cluster.board import board
+from basestore.cli.cluster.samples import Sample, View, board_json, by_level
 from basestore.consistency import Level
 from basestore.errors import InvalidRequest
 from basestore.protocol.operator import Counters

@@ -15,7 +15,7 @@ import pytest
 import basestore
 from basestore.cli.cluster.converged import notable, obstacle_line
 from basestore.cli.cluster.hints import begun, decisions
-from basestore.cli.data.requests import receipt_line
+from basestore.cli.data.receipts import receipt_line
 from basestore.consistency import Outcome, ReplicaState
 from basestore.results.cluster_view import Obstacle
 from basestore.results.convergence import Convergence, PartitionProof

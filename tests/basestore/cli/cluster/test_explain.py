@@ -21,8 +21,9 @@ from tests.worlds.shell import COMMAND, Cluster, cluster, invoke
 EXPLANATION = {
     "key", "key_encoding", "bucket", "rule", "replicas", "winner", "reason", "hints", "reads", "mends",
     "unheard", "settled", "stable_ms", "held_back_by", "lost_ms", "class", "waited_ms", "window", "brownout",
+    "known_as", "pending",
 }  # fmt: skip
-REPLICA = {"state", "version", "digest", "tombstone", "expires_ms", "reason"}
+REPLICA = {"state", "version", "digest", "tombstone", "expires_ms", "reason", "acceptor"}
 HINT = {"at", "for", "version", "tombstone", "only_copy", "late", "wins", "deferred"}
 NODE_HINTS = {"node", "asked_ms", "reason", "late_rewritten", "late_superseded", "peers"}
 PEER_HINTS = {"peer", "alive", "count", "bytes", "only_copies", "deferred", "late", "oldest_ms", "debt"}
@@ -121,6 +122,37 @@ def test_a_hint_for_a_dead_replica_and_what_will_mend_it(maimed: Cluster) -> Non
     assert "mending    n3: gets the hint kept at n1 once it is up" in text
     assert "at all     unavailable" in text
     assert "unheard    n3: " in text
+
+
+def test_a_register_whose_third_acceptor_is_down(tmp_path: Path) -> None:
+    with cluster(tmp_path / "data", "--durability", "interval") as started:
+        written, explained = (
+            ("set", "leader", "n1", "--bucket", "cas"),
+            ("explain", "leader", "--bucket", "cas"),
+        )
+        eventually(lambda: started.invoke(*written).code == 0, "the bucket is made, and acceptors are known")
+        os.kill(started.up.pids["n3"], signal.SIGKILL)
+        done = started.invoke(*written, "-o", "json")
+        assert done.code == 0, done.stderr
+
+        def learned() -> bool:
+            reason = started.invoke(*explained, "-o", "json").json["reason"]
+            return set(reason.removeprefix("chosen: learned at ").split(", ")) == {"n1", "n2"}
+
+        eventually(learned, "both learn it")
+        told, text = started.invoke(*explained, "-o", "json").json, started.invoke(*explained).text
+        state, version = started.states()["n1"], done.json["version"]
+    assert (told["rule"], told["known_as"], told["pending"]) == ("register", version, None)
+    assert told["replicas"]["n3"]["acceptor"] is None
+    for name in ("n1", "n2"):
+        acceptor = told["replicas"][name]["acceptor"]
+        assert set(acceptor) == {"store", "part", "promised", "accepted", "learned"}
+        assert (acceptor["part"], acceptor["accepted"]) == ("acceptor", None)
+        assert acceptor["learned"]["version"] == version
+        assert told["winner"].startswith(acceptor["learned"]["ballot"])
+    assert f"winner     {version}: chosen: learned at " in text
+    assert "ACCEPTOR  STORE " in text
+    assert (state["register_partitions_barred"], state["register_rows_unlearned"]) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from basestore.cli.cluster import status as command
-from basestore.cli.cluster.board import View, board, board_json
+from basestore.cli.cluster.board import board
 from basestore.cli.cluster.metadata import notes, summary
+from basestore.cli.cluster.samples import View, board_json
 from basestore.results.nodes import NodeState, down
 from basestore.topology.changes import CancelMoves, DrainMember, Rebalance, RemoveMember, SetSetting
 from tests.worlds.moving import asked, finish, loaded, number, topology

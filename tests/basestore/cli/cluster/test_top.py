@@ -25,6 +25,7 @@ NODE = {
     "latency_ms", "failed_per_s", "repairs_per_s", "stable_lag_s", "stalled_by", "lossy",
     "offered_per_s", "admitted_per_s", "shed_per_s", "under_way", "requests_max", "window", "brownout",
     "deferred_hints", "deferred_bytes", "clipped_by_bucket_per_s", "clipped_by_key_per_s", "metadata",
+    "registers",
 }  # fmt: skip
 
 

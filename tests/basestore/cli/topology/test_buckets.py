@@ -14,7 +14,7 @@ import pytest
 from basestore.errors import ChangeUnknown, NoLeader
 from basestore.protocol.client import Failed
 from basestore.protocol.membership import ChangeTopology
-from basestore.results.topology import identity_of
+from basestore.results.answers import identity_of
 from basestore.topology.changes import CreateBucket, DropBucket
 from basestore.topology.entries import decode_entry
 from tests.worlds.fakes import FakeNode, fake
@@ -49,6 +49,32 @@ def test_options_are_those_of_the_cluster(node: FakeNode, answers: Answers) -> N
         "degrade_s 5, defer yes, requests_per_s 100, key_requests_per_s 10",
     ]  # fmt: skip
     assert listed[1].split() == ["1", "default", "last-write-wins", "-"]
+
+
+def test_writes_of_a_bucket_may_be_agreed_on(node: FakeNode, answers: Answers) -> None:
+    assert ask(node, "bucket", "create", "leaders", "--rule", "register").return_value == 0
+    owners = ("bucket", "create", "owners", "--rule", "first-write-wins", "--agreed")
+    assert ask(node, *owners).return_value == 0
+    assert [change.rule for change in changes(answers)] == ["register", "first-write-wins-agreed"]
+    listed = [line.split(maxsplit=2) for line in ask(node, "bucket", "list").stdout.splitlines()[3:]]
+    assert [(name, rule.rsplit(maxsplit=1)[0].rstrip()) for _, name, rule in listed] == [
+        ("leaders", "register"),
+        ("owners", "first-write-wins, agreed"),
+    ]
+    told = json.loads(ask(node, "bucket", "list", "-o", "json").stdout)["buckets"]
+    assert [(bucket["rule"], bucket["agreed"]) for bucket in told] == [
+        ("last-write-wins", False),
+        ("first-write-wins", False),
+        ("register", False),
+        ("first-write-wins", True),
+    ]
+
+
+@pytest.mark.parametrize("rule", ["last-write-wins", "register"])
+def test_of_other_rules_none_is_agreed_on_by_choice(node: FakeNode, answers: Answers, rule: str) -> None:
+    refused = ask(node, "bucket", "create", "b", "--rule", rule, "--agreed")
+    assert (refused.return_value, changes(answers)) == (2, [])
+    assert f"give up `agreed`, or rule {rule} for first-write-wins" in refused.stderr
 
 
 def test_what_is_refused_ends_with_2_and_says_why_and_when(node: FakeNode) -> None:

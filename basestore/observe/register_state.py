@@ -1,0 +1,43 @@
+"""Register state: how a node stands as an acceptor of registers, for whoever watches it.
+
+Rows whose replicas agree on each write (`registers/acceptors.py`) are accepted first, and learned a moment
+later. What stays accepted could not be finished: too few acceptors answer. And whose store was lost is no
+acceptor until it is taken in. Read off the rooms that this is about; changes nothing.
+"""
+
+from typing import NamedTuple, Self
+
+from basestore.cluster.seating import Seating
+from basestore.instant import Instant
+from basestore.registers.acceptors import Acceptors
+
+
+class RegisterState(NamedTuple):
+    """At one moment.
+
+    unlearned  rows with a record that this node has accepted, and not learned
+    oldest_ms  for how long the oldest of these waits; of what has waited before this start only the time
+               since then counts. None where there is none
+    barred     partitions in which this node is not taken in yet as an acceptor, for its store is another than
+               before
+    """
+
+    unlearned: int
+    oldest_ms: int | None
+    barred: int
+
+    @classmethod
+    def of(cls, acceptors: Acceptors, seating: Seating, store: bytes, opened: Instant, now: Instant) -> Self:
+        """`store`: that the node runs on; `opened`: when it was."""
+        since_s, oldest_ms = acceptors.oldest_s, None
+        if since_s is not None:
+            oldest_ms = max(0, int((now.monotonic - max(since_s, opened.monotonic)) * 1e3))
+        return cls(acceptors.count, oldest_ms, seating.left_out(store))
+
+    def facts(self) -> dict[str, str]:
+        """For `basestore status`, as names and values."""
+        return {
+            "register rows unlearned": str(self.unlearned),
+            "register rows unlearned age ms": "" if self.oldest_ms is None else str(self.oldest_ms),
+            "register partitions barred": str(self.barred),
+        }

@@ -1,0 +1,1 @@
+"""Registers: rows whose replicas agree on each write before it counts, by Paxos."""

@@ -1,0 +1,106 @@
+"""Forwarded: a write or read of a register that this node's client has asked for, and another node does.
+
+One node writes a row, its *home*: the first of its replicas that is alive, as far as the node knows that was
+asked. There what is asked of the row waits in one queue, and the next ballot of the row is promised already;
+nodes that wrote the same row each by itself would only refuse each other's ballots. Nothing rests on that:
+who takes another node for the home is slower, no more.
+
+    asked of n2, home n1        Serial -> n1, SerialDone <- n1
+    n1 is lost                  n1 may have begun: whoever does it now does it as a repetition
+    n1 reaches too few          nothing was done: n2 tries it itself, which may reach others
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from basestore.cluster.operations import Anew
+from basestore.cluster.outbox import SMALL_BYTES
+from basestore.coordinator.context import Context
+from basestore.errors import InvalidRequest, ReadTimeout, RequestFailed, Unavailable, revive
+from basestore.instant import Instant
+from basestore.protocol.replication import Serial, SerialDone
+from basestore.registers.task import UNREAD, Done, Report, Task, doubting, unknown
+from basestore.repair.version import PROPOSAL_BYTES, Identity, Record
+
+GRACE_S: Final = 0.2  # in which the home's own word that the time is over may still come
+Elsewhere = Callable[[Task, Report, Instant], None]
+
+
+class Forwarded(Anew):
+    """Until its home has answered, is lost, or the time is over."""
+
+    __slots__ = ("_again", "_context", "_here", "_home", "_report", "_task")
+
+    def __init__(
+        self, context: Context, task: Task, home: int, report: Report, again: Elsewhere, here: Elsewhere
+    ) -> None:
+        """`again`: has it done by whoever is the home now; `here`: by this node itself."""
+        super().__init__(len(task.row) + (len(task.write.content.value) if task.write else 0))
+        self._context, self._task, self._home = context, task, home
+        self._report, self._again, self._here = report, again, here
+
+    def begin(self, now: Instant) -> None:
+        context, task = self._context, self._task
+        request = context.operations.issue(self)
+        message = _serial(request, task, now)
+        size = SMALL_BYTES + len(task.row) + len(message.value) + len(message.expected)
+        if context.peers.send(self._home, message, size):
+            context.metrics.count("register_forwards")
+            context.operations.alarm_at(request, task.deadline + GRACE_S)
+        else:
+            self._end(None, now)
+
+    def done(self, member: int, answer: SerialDone, now: Instant) -> None:
+        if member != self._home:
+            return
+        if answer.code == Unavailable.code:
+            self._context.operations.drop(self)
+            self._answered = True
+            self._here(self._task, self._report, now)
+            return
+        if answer.code:
+            identity = Identity.decode(answer.identity) if answer.identity else None
+            self._end(revive(answer.code, answer.text, identity, answer.details), now)
+            return
+        record = Record(answer.record) if answer.record else None
+        self._end(
+            Done(answer.outcome, answer.version, answer.order, record, answer.required, answer.replicas), now
+        )
+
+    def lost(self, member: int, now: Instant) -> None:
+        if member != self._home:
+            return
+        self._context.operations.drop(self)
+        self._answered = True
+        task, report, write = self._task, self._report, self._task.write
+        if write is not None:
+            task = task._replace(write=write._replace(proposal=write.proposal._replace(again=True)))
+            name, proposal = self._context.peers.all[member].name, Identity(write.content.proposal)
+            report = doubting(report, proposal, f"{name}, which may have done it, was lost")
+        self._again(task, report, now)
+
+    def alarm(self, now: Instant) -> None:
+        self._end(None, now)
+
+    def _end(self, result: Done | InvalidRequest | RequestFailed | None, now: Instant) -> None:
+        self._context.operations.drop(self)
+        self._answered = True
+        self._report(result if result is not None else self._silence(), now)
+
+    def _silence(self) -> RequestFailed:
+        if self._task.write is None:
+            return ReadTimeout(UNREAD, None, None, None)
+        name = self._context.peers.all[self._home].name
+        proposal = Identity(self._task.write.content.proposal)
+        return unknown(proposal, None, f"{name}, which writes this register, has not answered in time")
+
+
+def _serial(request: int, task: Task, now: Instant) -> Serial:
+    left_ms = max(0, int((task.deadline - now.monotonic) * 1e3))
+    if task.write is None:
+        return Serial(request, task.row, b"", 0, False, 0, b"", bytes(PROPOSAL_BYTES), False, True, left_ms)
+    content, proposal = task.write
+    return Serial(
+        request, task.row, content.value, content.ttl_ms, content.tombstone, proposal.condition.value,
+        proposal.expected, proposal.proposal + proposal.identity, proposal.again, False, left_ms,
+    )  # fmt: skip

@@ -1,0 +1,20 @@
+"""Kinds: the worlds that a seed may stand for: any, or one whose clients ask for registers alone."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tests.simulation.drawing import draw
+from tests.simulation.plan import Plan
+from tests.simulation.register_worlds import RegisterWorld, draw_registers
+from tests.simulation.world import PlannedWorld
+
+
+class Kind(NamedTuple):
+    """`draw`: the plan of a seed."""
+
+    draw: Callable[[int], Plan]
+    world: type[PlannedWorld]
+
+
+PLANNED = Kind(draw, PlannedWorld)
+REGISTERS = Kind(draw_registers, RegisterWorld)
