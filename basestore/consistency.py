@@ -290,9 +290,9 @@ class JointQuorum(Quorum):
         return JointTally(self)
 
 
-class LeftQuorum(JointQuorum):
+class SurvivingQuorum(JointQuorum):
     """A quorum, of each of two sets if they differ, where some members are `away` for good: as many as are
-    left, if that are fewer. A set of which nobody is left asks for nobody; if both are, it is never met."""
+    left, if those are fewer. A set of which nobody is left asks for nobody; if both are, it is never met."""
 
     __slots__ = ()
 

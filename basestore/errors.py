@@ -303,8 +303,8 @@ class OutcomeUnknown(RequestFailed):
 
 
 class Contended(RequestFailed):
-    """A register could not be asked, or written, in time, for others were at it, or too few of its replicas
-    answered. Nothing was proposed to any of them, so nothing was done: ask again."""
+    """A register could not be written in time, for others were at it, or too few of its replicas answered.
+    Nothing was proposed to any of them, so nothing was done: ask again."""
 
     code = 14
 

@@ -67,10 +67,10 @@ COUNTERS: Final[Mapping[str, str]] = {
     "reads_degraded_all": "Reads at all that one replica answered, for not all did.",
     "speculative_retries": "Reads and scans that asked a further replica, for an answer took unusually long.",
     "register_ballots": "Ballots that this node has prepared at the replicas of a register.",
-    "register_skips": "Writes of registers in one round: their ballot was promised with the last one.",
+    "register_skips": "Ballots of registers that needed no prepare: promised with the last acceptance.",
     "register_conflicts": "Ballots that this node has refused, for it knew of a later one.",
     "register_forwards": "Requests of registers sent on to the member that writes their row.",
-    "register_helps": "Writes of registers that another had begun, finished by this node.",
+    "register_helps": "Tries of this node to finish a write that it found accepted: another's, or its own.",
     "disk_stalls": "How often no sync of the disk had ended for so long that this node stepped back.",
 }
 

@@ -105,9 +105,7 @@ class OurRegisters:
     records: int
     name: str = "basestore"
     version: str = __version__
-    own: tuple[str, ...] = (
-        SET_ALONE, SET, COMPARE, COMPARE_AWAY, COMPARE_OLD, INCREMENT, GET_SERIAL, GET_QUORUM,
-    )  # fmt: skip
+    own: tuple[str, ...] = OURS_OWN
     shared: tuple[str, ...] = (ADDS, LOOPS)
     held: dict[bytes, Answer] = field(default_factory=dict)
     keys: list[list[bytes]] = field(default_factory=list)

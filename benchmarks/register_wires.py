@@ -16,9 +16,9 @@ from basestore.consistency import Level
 from basestore.metrics import FAILURES
 from basestore.protocol.client import (
     ADD,
-    ANYHOW,
     IF_ABSENT,
     IF_VERSION,
+    NO_CONDITION,
     OUTCOME_LOST,
     Failed,
     Get,
@@ -32,7 +32,7 @@ from basestore.protocol.frames import FrameReader
 from basestore.protocol.groups import Found, Stored
 from benchmarks.closed_loop import Answer, LoopFailed
 
-REGISTERS: Final = "cas"  # the bucket, which is there from the beginning
+REGISTERS: Final = "cas"  # the bucket, which a new cluster makes by itself, soon
 TIMEOUT_MS: Final = 5000
 HOUR_MS: Final = 3_600_000
 PROPOSALS_FROM: Final = 1 << 56
@@ -76,7 +76,7 @@ class OurWire:
 
     def _set(
         self, bucket: str, key: bytes, value: bytes, level: Level, *, ttl_ms: int = 0,
-        condition: int = ANYHOW, expected: bytes = b"",
+        condition: int = NO_CONDITION, expected: bytes = b"",
     ) -> bytes:  # fmt: skip
         self._id += 1
         proposal = next(_proposals).to_bytes(8)
@@ -146,9 +146,6 @@ class EtcdWire:
     def read(self, key: bytes) -> bytes:
         return self._call(b"Range", _string(1, key))
 
-    def put(self, key: bytes, value: bytes) -> bytes:
-        return self._call(b"Put", _string(1, key) + _string(2, value))
-
     def _call(self, name: bytes, message: bytes) -> bytes:
         self._stream += 2
         self._called, self._message = name, b""
@@ -196,10 +193,6 @@ class EtcdWire:
         return _ANSWERS[self._called](_fields(self._message[_MESSAGE.size :]))
 
 
-def _put_done(fields: Fields) -> Answer:
-    return Answer(False, _revision(fields))
-
-
 def _found(fields: Fields) -> Answer:
     """The key and its value, if it is there."""
     pair = _fields(fields.get(2, b""))
@@ -216,7 +209,7 @@ def _revision(fields: Fields) -> bytes:
     return _fields(fields[1]).get(3, b"")
 
 
-_ANSWERS: Final = {b"Put": _put_done, b"Range": _found, b"Txn": _compared}
+_ANSWERS: Final = {b"Range": _found, b"Txn": _compared}
 
 
 # --- protobuf, as far as it is needed ------------------------------------------------------------

@@ -10,8 +10,8 @@ register comes to hold. Its three roles:
     proposer   who writes. It prepares a ballot at a quorum, takes the greatest record that it is told of for
                what the row holds, and has a record accepted under that ballot: one that takes its place, or
                the same one again
-    learner    who hears that a quorum has accepted: then the record is *chosen*. All replicas are told, and
-               from then on it is an ordinary record (`replica/replica.py`)
+    learner    who hears that a quorum has accepted: then the record is *chosen*. The proposer counts that,
+               and tells all replicas; from then on it is an ordinary record of theirs
 
 A *ballot* is a stamp and an origin, 16 bytes that sort as numbers do. It is the beginning of the version of
 the record that is accepted under it: so what is chosen later has the greater version, and records of
@@ -34,20 +34,20 @@ Two things are not in the papers. An acceptor *closes* a partition up to a stamp
 no ballot at or below it: so a promise that low need not be kept. And it closes nothing at or above what it
 has accepted, and not learned: so what is stable is learned by all. Nothing is dropped because it is old.
 
-Owns the answers of an acceptor and what a proposer concludes. Sends nothing, stores nothing, and counts no
-quorums: who does is in `basestore/registers`.
+Owns the answers of an acceptor, and what a proposer learns from them; what it writes then is decided in
+`compare_and_set.py`. Sends nothing, stores nothing, and counts no quorums: who does is in
+`basestore/registers`.
 """
 
-import enum
 import struct
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple, Self
 
-from basestore.repair.version import VERSION_BYTES, Record
+from basestore.repair.version import Record
 
 BALLOT_BYTES: Final = 16
 NO_BALLOT: Final = b""  # below all
-NOTHING: Final = bytes(VERSION_BYTES)  # whose place a record took where there was none
+TOLD: Final = (1 << 63) - 1  # the epoch of what was not accepted here, but is told: later than any
 _STAMP_BYTES: Final = 8
 _SINCE: Final = struct.Struct(">Q")
 
@@ -70,8 +70,8 @@ def is_closed(closed: int, ballot: bytes) -> bool:
 # --- acceptor ------------------------------------------------------------------------------------
 
 
-class Refused(NamedTuple):
-    """The ballot is too low. `ballot`: one at or above all that stand against it."""
+class TooLow(NamedTuple):
+    """The ballot is. `ballot`: one at or above all that stand against it."""
 
     ballot: bytes
 
@@ -102,19 +102,24 @@ class Acceptor(NamedTuple):
     def decode(cls, stored: bytes) -> Self:
         """Inverse of `encode`."""
         start = _SINCE.size + BALLOT_BYTES
-        return cls(_SINCE.unpack_from(stored)[0], stored[_SINCE.size : start], stored[start:])
+        promised = stored[_SINCE.size : start]
+        return cls(_SINCE.unpack_from(stored)[0], promised if any(promised) else NO_BALLOT, stored[start:])
 
-    def prepare(self, ballot: bytes, learned: bytes, closed: int, since: int) -> "Acceptor | Refused":
-        """A prepare request. `learned`: the version of the record that is held, or nothing; `closed`: up to
-        which stamp nothing is taken; `since`: the present epoch of the row's seats."""
+    def prepare(
+        self, ballot: bytes, learned: bytes, closed: int, purged: int, since: int
+    ) -> "tuple[Acceptor, Told] | TooLow":
+        """A prepare request: what stands then, and what the proposer is told. `learned`: the record that is
+        held, or nothing; `closed`: up to which stamp nothing is taken; `purged` as in `Told`; `since`: the
+        present epoch of the row's seats."""
         greatest = max(self.promised, ballot_of(self.accepted), ballot_of(learned))
         if ballot <= greatest or is_closed(closed, ballot):
-            return Refused(_at_least(greatest, closed))
-        return self._replace(promised=ballot, since=self.since if self.accepted else since)
+            return TooLow(_at_least(greatest, closed))
+        after = self._replace(promised=ballot, since=self.since if self.accepted else since)
+        return after, after.told(learned, purged)
 
     def accept(
         self, record: bytes, following: bytes, learned: bytes, closed: int, since: int
-    ) -> "Acceptor | Refused":
+    ) -> "Acceptor | TooLow":
         """An accept request, under the ballot of the record. `following`: a ballot of the same proposer that
         is promised by that, or none."""
         ballot = ballot_of(record)
@@ -124,7 +129,7 @@ class Acceptor(NamedTuple):
             or is_closed(closed, ballot)
         ):
             greatest = max(self.promised, ballot_of(self.accepted), ballot_of(learned))
-            return Refused(_at_least(greatest, closed))
+            return TooLow(_at_least(greatest, closed))
         return Acceptor(since, max(self.promised, ballot, following), record)
 
     def learn(self, version: bytes) -> "Acceptor":
@@ -151,12 +156,13 @@ def _at_least(ballot: bytes, closed: int) -> bytes:
     return max(ballot, closed_ballot(closed))
 
 
-# --- learner -------------------------------------------------------------------------------------
+# --- proposer ------------------------------------------------------------------------------------
 
 
 class Known(NamedTuple):
-    """What a quorum knows: the greatest record, or None. `chosen`: that is known to be so; of nothing it is,
-    as long as a ballot is prepared at them. `purged` as in `Told`."""
+    """What a quorum knows: the greatest record, or None. `chosen`: that is known to be so. With None it
+    always is: of what a quorum had accepted when the first of these answered, one of these would have told,
+    unless it was deleted and purged. `purged` as in `Told`."""
 
     record: Record | None
     chosen: bool
@@ -167,7 +173,7 @@ class Known(NamedTuple):
         return ballot_of(self.record.blob) if self.record is not None else NO_BALLOT
 
 
-def known(told: Iterable[Told]) -> Known:
+def gathered(told: Iterable[Told]) -> Known:
     """What these know together. Learned is what was chosen."""
     greatest, learned, purged = b"", True, 0
     for each in told:
@@ -180,10 +186,10 @@ def known(told: Iterable[Told]) -> Known:
     return Known(Record(greatest) if greatest else None, learned, purged)
 
 
-def known_at(told: Mapping[int, Told], since: int, met: Callable[[Collection[int]], bool]) -> Known:
+def gathered_at(told: Mapping[int, Told], since: int, met: Callable[[Collection[int]], bool]) -> Known:
     """The same, where it is told by whom. `since`: the present epoch of the seats; `met`: whether these are a
     quorum. Chosen is also what a quorum has accepted under this epoch."""
-    found = known(told.values())
+    found = gathered(told.values())
     if found.chosen:
         return found
     having = [
@@ -192,120 +198,3 @@ def known_at(told: Mapping[int, Told], since: int, met: Callable[[Collection[int
         if ballot_of(each.record) == found.ballot and (each.learned or each.since == since)
     ]
     return found._replace(chosen=met(having))
-
-
-# --- proposer ------------------------------------------------------------------------------------
-
-
-class Condition(enum.Enum):
-    """What a write depends on: that the row holds no value, a version, or a value. ADD adds to the number
-    that it holds."""
-
-    ANYHOW = 0
-    IF_ABSENT = 1
-    IF_VERSION = 2
-    IF_VALUE = 3
-    ADD = 4
-
-    @property
-    def compares(self) -> bool:
-        return self in _COMPARING
-
-
-_COMPARING: Final = frozenset((Condition.IF_ABSENT, Condition.IF_VERSION, Condition.IF_VALUE))
-
-
-class Next(enum.Enum):
-    """What a proposer does under a ballot that is prepared.
-
-    PROPOSE   have a record of its own accepted, in the place of what is known
-    STORED    the write was accepted before: it stands, once what is known is chosen
-    LOST      what is known holds the place that the write depends on: once that is chosen
-    NO_NUMBER what is known is no number, to which one could be added: likewise
-    UNKNOWN   the write may have been chosen, and its place taken since
-    """
-
-    PROPOSE = 0
-    STORED = 1
-    LOST = 2
-    NO_NUMBER = 3
-    UNKNOWN = 4
-
-
-class Proposal(NamedTuple):
-    """One write, as far as it has come. `condition` and what is `expected`: a version, or a value.
-    `proposal`: what its client has drawn for it. `identity`: the version that it had first, encoded, once it
-    was proposed; `meant`: what the write whose place it was to take is known by, once this proposer has sent
-    it. `again`: another proposer may have."""
-
-    condition: Condition
-    expected: bytes
-    proposal: bytes
-    identity: bytes = b""
-    meant: bytes = b""
-    again: bool = False
-
-    def weigh(self, known: Known, wall_ms: int) -> Next:
-        """What to do, by what a quorum knows. `wall_ms`: when what expires is judged."""
-        if self.identity or self.again:
-            weighed = self._look(known)
-            if weighed is not None:
-                return weighed
-        return self._compare(known.record, wall_ms)
-
-    def _look(self, known: Known) -> Next | None:
-        """Whether it was accepted before; None: it was not, and will not be under an earlier ballot."""
-        record, descent = known.record, known.record.descent if known.record else NOTHING + NOTHING
-        now_is, replaced = descent[:VERSION_BYTES], descent[VERSION_BYTES:]
-        if record is not None and (now_is == self.identity or self.proposal == record.proposal != b""):
-            return Next.STORED
-        if self.identity and replaced == self.identity:
-            return Next.STORED
-        # It may have been chosen and deleted, and that be purged: then all begins anew with nothing.
-        if self.identity and replaced == NOTHING and is_closed(known.purged, self.identity):
-            return Next.UNKNOWN
-        # Chosen, it would be known to one of them, or something that came after it.
-        if self.identity and known.ballot < ballot_of(self.identity):
-            return None
-        meant = self.meant or (self.expected if self.condition is Condition.IF_VERSION else b"")
-        # That is there yet; or another took its place, and only one can: it may hold what this depends on.
-        if meant and (now_is == meant or (record is not None and replaced == meant)):
-            return None
-        return Next.UNKNOWN
-
-    def _compare(self, record: Record | None, wall_ms: int) -> Next:
-        held = record is not None and record.live(wall_ms)
-        match self.condition:
-            case Condition.IF_ABSENT:
-                stands = not held
-            case Condition.IF_VERSION:
-                stands = held and record is not None and record.known_as == self.expected
-            case Condition.IF_VALUE:
-                stands = held and record is not None and record.value == self.expected
-            case Condition.ADD if held and record is not None and number_of(record.value) is None:
-                return Next.NO_NUMBER
-            case _:
-                stands = True
-        return Next.PROPOSE if stands else Next.LOST
-
-    def proposed(self, version: bytes, known: Known) -> "Proposal":
-        """It is about to be sent under this version, encoded, in the place of what is known."""
-        meant = known.record.known_as if known.record is not None else NOTHING
-        return self._replace(identity=self.identity or version, meant=meant)
-
-
-NUMBER_BYTES_MAX: Final = 64
-
-
-def number_of(value: bytes) -> int | None:
-    """The number that a value is, as decimal text; None if it is none."""
-    digits = value[1:] if value[:1] == b"-" else value
-    if len(value) > NUMBER_BYTES_MAX or not (digits.isdigit() and digits.isascii()):
-        return None
-    return int(value)
-
-
-def added(by: bytes, record: Record | None, wall_ms: int) -> bytes:
-    """The number that a row holds, and so much more."""
-    held = number_of(record.value) if record is not None and record.live(wall_ms) else 0
-    return b"%d" % ((held or 0) + (number_of(by) or 0))

@@ -184,6 +184,18 @@ def test_imports_point_downward(path: Path) -> None:
             assert other not in NEVER.get(room, ()), f"{where(path)} imports {where(target)}"
 
 
+def test_the_drawing_in_the_readme_has_every_room_and_imports_point_downward_in_it() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    drawing = readme.partition("this drawing:\n\n")[2].partition("\n\n")[0]
+    # Rooms stand in the first 32 columns; one line of them is longer, and has nothing else.
+    rows = [line[:32] if line[31] == " " else line for line in drawing.split("\n")]
+    height = drawn("\n".join(rows).replace("/", ""))
+    assert height.keys() == drawn().keys() - {"__main__", "__init__"}
+    for room, others in room_imports().items():
+        for other in others & height.keys() if room in height else ():
+            assert height[other] < height[room], f"{room} imports {other}"
+
+
 def test_every_room_inside_a_room_has_its_row_and_every_row_its_room() -> None:
     inner: dict[str, set[str]] = defaultdict(set)
     for path in SOURCES:

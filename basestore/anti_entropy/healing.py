@@ -6,6 +6,9 @@ any more. It has forgotten one row, and gets it back by the same count as a forg
 not before every request has ended that may count on what was answered earlier. Others whose own record of the
 row is damaged can say nothing; of all others, one sound answer is enough then.
 
+Of a register a source tells what it has accepted and not learned as well: the damaged record may have been
+chosen with it, and learned nowhere else (`registers/acceptors.py`).
+
 Healed by fewer whole sources than N - Q + 1, what the row held last may be gone: a *loss* of its partition
 says so (`replica/losses.py`). So it is with a row that is damaged at all its replicas, or at its only one:
 nobody can heal it, and it stays as it is, unreadable, until an operator gives it up.
@@ -38,7 +41,7 @@ class _Heal(Operation):
     """One damaged row, read from other replicas. It calls `ended` once: when `enough` of them have
     said what they hold, or when its time is over."""
 
-    __slots__ = ("_ended", "_others", "enough", "needed", "replies", "row", "silent")
+    __slots__ = ("_ended", "_others", "enough", "needed", "pending", "replies", "row", "silent")
 
     def __init__(
         self, row: bytes, others: set[int], needed: int, ended: Callable[["_Heal", Instant], None]
@@ -50,11 +53,14 @@ class _Heal(Operation):
         self.needed = needed
         self.enough = False
         self.replies: dict[int, Record | None] = {}
+        self.pending: list[bytes] = []  # what they have accepted of a register, and not learned
         self.silent: set[int] = set()  # those whose own record is damaged: they can say no more
 
     def held(self, member: int, answer: Held, now: Instant) -> None:
         if member in self._others:
             self.replies[member] = Record(answer.record) if answer.record else None
+            if answer.accepted:
+                self.pending.append(answer.accepted)
             self._consider(now)
 
     def rejected(self, member: int, answer: Rejected, now: Instant) -> None:
@@ -145,7 +151,7 @@ class Healing:
             if heal.row in self._replica.damaged:
                 whole = sum(map(self._peers.alive.__getitem__, heal.replies))
                 self._losses.note({row_partition(heal.row): whole}, now)
-                self._replica.replace_damaged(heal.row, list(heal.replies.values()))
+                self._replica.replace_damaged(heal.row, list(heal.replies.values()), heal.pending)
                 self._metrics.count("records_healed")
 
     # --- what nobody can heal --------------------------------------------------------------------
@@ -163,7 +169,7 @@ class Healing:
         settled = {loss.partition for loss in shown if not self._losses.open(loss.partition)}
         for row in [row for row in self.hopeless if row_partition(row) in settled]:
             self._forget(row)
-            self._replica.replace_damaged(row, ())
+            self._replica.replace_damaged(row, (), ())
 
     def _forget(self, row: bytes) -> None:
         self._noticed_s.pop(row, None)

@@ -31,7 +31,7 @@ _COMMANDS = {
     "get": "data.requests",
     "delete": "data.requests",
     "scan": "data.requests",
-    "increment": "data.registers",
+    "increment": "data.increment",
     "import": "data.importing",
     "status": "cluster.status",
     "top": "cluster.top",

@@ -14,7 +14,17 @@ from typing import Any, Final, Literal, TypeVar
 from basestore.config import parse_address
 from basestore.consistency import Level
 from basestore.errors import ConfigurationError, InvalidRequest
-from basestore.protocol.client import ADD, ANYHOW, AS_ASKED, IF_ABSENT, IF_VALUE, IF_VERSION, Delete, Get, Set
+from basestore.protocol.client import (
+    ADD,
+    AS_ASKED,
+    IF_ABSENT,
+    IF_VALUE,
+    IF_VERSION,
+    NO_CONDITION,
+    Delete,
+    Get,
+    Set,
+)
 from basestore.protocol.limits import (
     BUCKET_BYTES_MAX,
     KEY_BYTES_MAX,
@@ -31,7 +41,7 @@ T = TypeVar("T")
 Data = bytes | str
 Condition = tuple[int, bytes]  # of a write, and what is expected, as `Set` has them
 Consistency = Level | Literal["any", "one", "quorum", "all", "serial"]
-UNCONDITIONAL: Final = (ANYHOW, b"")  # of a write that depends on nothing
+UNCONDITIONAL: Final = (NO_CONDITION, b"")  # of a write that depends on nothing
 ADDING: Final = (ADD, b"")
 ADDEND_LIMIT: Final = 10**18  # what is added is nearer to 0 than this
 TIMEOUT_S_DEFAULT = 5.0
@@ -122,7 +132,7 @@ def condition_of(
     if if_version is None and if_value is None and not if_absent:
         return UNCONDITIONAL
     if if_version is not None and if_value is not None:
-        raise InvalidRequest("with a version goes the value that it has: give up if_value")
+        raise InvalidRequest("give if_version or if_value, not both: a version already fixes the value")
     if if_absent and (if_version is not None or if_value is not None):
         other = "if_value" if if_version is None else "if_version"
         raise InvalidRequest(f"a write depends on one thing at most: give up if_absent or {other}")

@@ -1,7 +1,7 @@
 """Finishing: who has learned all that it had accepted of a partition before its seats, or acceptors, changed.
 
-An acceptor may hold what it has accepted, and what nobody has learned yet. That is none
-of what replicas compare. So an exchange with it proves that nothing accepted is missing only if it had
+An acceptor may hold what it has accepted, and what nobody has learned yet. Replicas do not compare it.
+So an exchange with it proves that nothing accepted is missing only if it had
 *finished* before: all that it had accepted under earlier epochs it has learned. It says so when it comes to
 be so, on each new link, and now and then again; links keep the order in which things are said:
 

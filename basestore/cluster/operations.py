@@ -26,6 +26,7 @@ from basestore.instant import Instant
 from basestore.protocol.groups import AppliedGroups, HeldGroup
 from basestore.protocol.operator import Inspected, Traced
 from basestore.protocol.replication import (
+    ForwardDone,
     Held,
     HeldDigest,
     Kept,
@@ -34,7 +35,6 @@ from basestore.protocol.replication import (
     Range,
     Refused,
     Rejected,
-    SerialDone,
     Settled,
     Superseded,
 )
@@ -59,7 +59,7 @@ ANSWERS: Final[Mapping[type, str]] = {
     Kept: "kept",
     Promised: "promised",
     Refused: "refused",
-    SerialDone: "done",
+    ForwardDone: "done",
 }
 
 
@@ -130,7 +130,7 @@ class Operation:
     def refused(self, member: int, answer: Refused, now: Instant) -> None:
         """The ballot is too low for the member."""
 
-    def done(self, member: int, answer: SerialDone, now: Instant) -> None:
+    def done(self, member: int, answer: ForwardDone, now: Instant) -> None:
         """The member has done what was asked of a register, or could not."""
 
     def lost(self, member: int, now: Instant) -> None:

@@ -11,13 +11,18 @@ moved from n1, n2 and n3 to n1, n2 and n4:
     meeting    2                  so many of n1, n2 and n3 have every write that a quorum ever acknowledged
 
 Whether this node's own store is an acceptor of a partition it says, too (`votes`). Compares nothing.
+
+Of acceptors three words are used here and elsewhere. A member is *barred* from a partition while its present
+store may lack what it had accepted there: it holds data, and does not vote. It is *taken in* when the leader
+ends that, by an entry. Its *tenure* is the time since it got its seat, without a break: what it had accepted
+before, in an earlier one, is void.
 """
 
 from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 
-from basestore.consistency import LeftQuorum, Quorum
+from basestore.consistency import Quorum, SurvivingQuorum
 from basestore.repair.moving import covers, needed
 from basestore.repair.seats import Seats, Stage
 
@@ -101,14 +106,14 @@ class Seating:
         """The partitions whose seats, or acceptors, are to be others."""
         return self.moving.union(self.barred)
 
-    def left_quorum(self, partition: int) -> Quorum:
+    def surviving_quorum(self, partition: int) -> Quorum:
         """Whose word suffices to finish what is left: a quorum of the acceptors, or, where fewer are left,
         all of these. No write can be agreed on by fewer; but if nothing could be finished, nobody would be
         taken in, and so it would stay."""
         seats = self.seats[partition]
         away = self.dead | self.barred.get(partition, frozenset())
         new = seats.new if seats.stage is Stage.JOINT else seats.old
-        return LeftQuorum(seats.old, new, away)
+        return SurvivingQuorum(seats.old, new, away)
 
     def comes(self, partition: int, member: int) -> bool:
         """Whether a member is not one of those that have held it until now."""

@@ -27,7 +27,7 @@ from basestore.protocol.limits import (
     ttl_text,
 )
 from basestore.protocol.operator import Explain, Survey
-from basestore.repair.paxos import number_of
+from basestore.repair.compare_and_set import number_of
 from basestore.repair.rule import Rule
 from basestore.repair.version import NO_PROPOSAL, PROPOSAL_BYTES, VERSION_BYTES, Identity
 from basestore.replica.group_commit import BEHIND

@@ -34,7 +34,7 @@ REQUESTS: Final[Mapping[type, Callable[[Context, Outbox, Any, Instant], None]]] 
     Explain: explain,
     Survey: survey,
 }
-COUNTED: Final[Mapping[type, str]] = {Set: "set", Delete: "delete", Get: "get", Scan: "scan"}
+OPERATIONS: Final[Mapping[type, str]] = {Set: "set", Delete: "delete", Get: "get", Scan: "scan"}
 
 
 def receive(context: Context, outbox: Outbox, request: Any, now: Instant) -> None:
@@ -42,7 +42,7 @@ def receive(context: Context, outbox: Outbox, request: Any, now: Instant) -> Non
     try:
         REQUESTS[type(request)](context, outbox, request, now)
     except (InvalidRequest, RequestFailed) as error:
-        counted = COUNTED.get(type(request))
+        counted = OPERATIONS.get(type(request))
         if counted:
             context.metrics.refused(counted, request.level, error.code)
         refuse(context, outbox, request.id, error)

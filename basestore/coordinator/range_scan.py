@@ -4,7 +4,8 @@
              member once for all its share
     ranged   once all partitions were answered often enough, merge: up to the last key that every
              answer covers, weigh each row as a read would
-    ...      a row that is not confirmed by enough replicas is read, and repaired, by `quorum_read`
+    ...      a row that is not confirmed by enough replicas is read, and repaired, by `quorum_read`; of a
+             bucket of registers, unless at ONE, by the row's home (`registers/registers.py`)
     alarm    slower than usual: ask one more replica of what is not answered; slower still: all of them
     rejected, lost   ask another replica for that share instead
     moved    who holds some partition has changed before all have answered: ask anew

@@ -118,6 +118,13 @@ class Stamper:
         far_ahead = version.wall_ms > now.wall_ms + self._drift_ms_max
         return (now.wall_ms if far_ahead else version.wall_ms) + ttl_ms
 
+    def expiry_of_proposed_ms(self, version: Version, ttl_ms: int, now: Instant) -> int | None:
+        """The same of a register's record that is proposed now. Its ballot may have been drawn long before:
+        it was promised with the record before it, or its promises were slow to come; what is written lives
+        from now on. None: this clock may be wrong by any amount."""
+        time_ms = self._watch.now_ms(now)
+        return None if time_ms is None else max(self.expiry_ms(version, ttl_ms, now), time_ms + ttl_ms)
+
     def check_repeated(self, version: Version, now: Instant, *, expires: bool = False) -> None:
         """InvalidRequest when no node can have given out this version of an earlier attempt, or when it
         cannot be known when that attempt `expires`."""

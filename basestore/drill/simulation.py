@@ -21,7 +21,7 @@ from basestore.drill.clockwork import Chance, Clockwork
 from basestore.drill.machine import WALL_MS, Machine
 from basestore.drill.network import Network
 from basestore.drill.report import NotSo
-from basestore.protocol.client import ANYHOW, Get, Set
+from basestore.protocol.client import NO_CONDITION, Get, Set
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.groups import singly
 from basestore.protocol.handshake import Names
@@ -54,7 +54,7 @@ class Client:
 
     def set(
         self, key: str, value: str, level: Level = Level.QUORUM, *, bucket: str = "default",
-        condition: int = ANYHOW, expected: Version | None = None,
+        condition: int = NO_CONDITION, expected: Version | None = None,
     ) -> "Pending":  # fmt: skip
         """Write. `condition` and what is `expected` as in `protocol.client.Set`."""
         version = expected.encode() if expected else b""
@@ -250,7 +250,9 @@ def _is_ready(machine: Machine) -> bool:
     node = machine.node
     topology = node.membership.group.topology
     founded = topology is not None and topology.founded
-    return node.linked and founded and node.certificates.seating.votes(_ALL, node.identity.store)
+    return (
+        node.linked and founded and node.certificates.seating.votes(_ALL, node.registers.acceptors.accepts())
+    )
 
 
 def stamped(answer: Answer) -> str:

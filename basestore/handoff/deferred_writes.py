@@ -37,7 +37,7 @@ from basestore.consistency import HINTED, Level
 from basestore.coordinator.admission import CROWDED, DEFERRED_SINCE, admit_write
 from basestore.coordinator.attempts import OTHER_CONTENT, Content, Repeated
 from basestore.coordinator.context import Context, refuse
-from basestore.coordinator.coordinator import COUNTED
+from basestore.coordinator.coordinator import OPERATIONS
 from basestore.errors import (
     ClockSkew,
     InvalidRequest,
@@ -150,7 +150,7 @@ class DeferredWrites:
 
     def refuse(self, outbox: Outbox, request: Any, error: InvalidRequest | RequestFailed) -> None:
         """Say that it was neither begun nor kept, or that this is not known."""
-        if (counted := COUNTED.get(type(request))) is not None:
+        if (counted := OPERATIONS.get(type(request))) is not None:
             self._context.metrics.refused(counted, request.level, error.code)
         refuse(self._context, outbox, request.id, error)
 
@@ -205,7 +205,7 @@ class _Deferral(Operation):
 
     def _durable(self) -> None:
         if self.ids and self._told is not None:  # else its time was up before
-            self._context.metrics.deferred(COUNTED[type(self._request)])
+            self._context.metrics.deferred(OPERATIONS[type(self._request)])
             self._outbox.put(self._told)
             self._context.operations.drop(self)
 

@@ -5,7 +5,7 @@
     planned        so many partitions at once as the bounds allow begin to fill, the rest wait
     under way      each goes on when those that hold it say that it may (`repair/moving.py`)
     not wanted     a move to others than the plan says is taken back
-    acceptors      who is one, the leader sees to before all that (`acceptors.py`)
+    acceptors      who is one, the leader sees to before all that (`acceptor_changes.py`)
     all is done    who is dead, or was drained and keeps no only copy of a write any more, and votes no more,
                    has left
 
@@ -25,7 +25,7 @@ from basestore.cluster.peers import Peers
 from basestore.consensus.raft import Raft
 from basestore.instant import Instant
 from basestore.membership.metadata_group import MetadataGroup
-from basestore.moves.acceptors import Acceptors
+from basestore.moves.acceptor_changes import AcceptorChanges
 from basestore.moves.reports import MoveReports
 from basestore.protocol.membership import MoveRow
 from basestore.repair.moving import Report, awaited, next_seats
@@ -45,7 +45,7 @@ class Conductor:
 
     def __init__(
         self, group: MetadataGroup, peers: Peers, reports: MoveReports,
-        has_none: Callable[[int, int, Instant], bool], acceptors: Acceptors,
+        has_none: Callable[[int, int, Instant], bool], acceptors: AcceptorChanges,
     ) -> None:  # fmt: skip
         """`has_none(member, epoch, now)`: whether it is known to keep no only copy of a write, from when it
         went by this epoch on."""

@@ -18,7 +18,7 @@ from basestore.cluster.outbox import Outbox
 from basestore.coordinator.context import Context
 from basestore.instant import Instant
 from basestore.membership.membership import Membership
-from basestore.moves.acceptors import Acceptors
+from basestore.moves.acceptor_changes import AcceptorChanges
 from basestore.moves.conductor import Conductor
 from basestore.moves.progress import Progress
 from basestore.moves.reports import MoveReports
@@ -37,7 +37,7 @@ class Moves:
         level, lasting = context.feature_level, membership.following.lasting
         self._finishing.level, self._finishing.acceptor_of = lambda: level.level, membership.acceptor_of
         self.reports = MoveReports(context.peers, membership.leader, certificates, summaries)
-        acceptors = Acceptors(context.peers, membership.acceptor_of, level, lasting)
+        acceptors = AcceptorChanges(context.peers, membership.acceptor_of, level, lasting)
         self.conductor = Conductor(
             membership.group, context.peers, self.reports, closed_stamps.has_none, acceptors
         )

@@ -102,7 +102,7 @@ class Report:
         return self.facts() | opening | self.gauges().facts() | self.metrics.facts()
 
     def _registers(self) -> RegisterState:
-        seating, store = self.certificates.seating, self.identity.store
+        seating, store = self.certificates.seating, self.acceptors.accepts()
         return RegisterState.of(self.acceptors, seating, store, self.opened, self.ticked)
 
     def _lag(self) -> Lag:

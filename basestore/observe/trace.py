@@ -30,7 +30,6 @@ from basestore.protocol.replication import (
 )
 from basestore.registers.acceptors import Acceptors
 from basestore.repair.digest_tree import STAMP_MAX
-from basestore.repair.paxos import NO_BALLOT
 from basestore.repair.version import RECORD_BYTES_MIN, Record
 from basestore.repair.write_repair import Hint
 from basestore.replica.identity import State
@@ -75,18 +74,18 @@ def _acceptor(
     if standing.accepted:
         accepted, known_as = _without_value(standing.accepted), Record(standing.accepted).known_as
         age_ms = max(0, int((now.monotonic - since_s) * 1e3)) if since_s else NEVER
-    promised = standing.promised if standing.promised.strip(b"\0") else NO_BALLOT
     return [
         AcceptorRow(
-            here.peers.number_of[here.peers.me], here.identity.store, _part(here, partition), promised,
-            accepted, standing.since, age_ms, known_as, learned.known_as if learned is not None else b"",
+            here.peers.number_of[here.peers.me], acceptors.accepts(), _role(here, acceptors, partition),
+            standing.promised, accepted, standing.since, age_ms, known_as,
+            learned.known_as if learned is not None else b"",
         )
     ]  # fmt: skip
 
 
-def _part(here: Inspector, partition: int) -> str:
+def _role(here: Inspector, acceptors: Acceptors, partition: int) -> str:
     """What this node's store is to rows of registers there."""
-    seating, store = here.certificates.seating, here.identity.store
+    seating, store = here.certificates.seating, acceptors.accepts()
     if not here.group_commit.engine.persistent:
         return IN_MEMORY
     if seating.votes(partition, store):

@@ -23,7 +23,7 @@ AS_ASKED: Final = -1  # in place of how stale an answer may be that is degraded:
 
 # What a write in a register depends on: nothing, that the key holds no value, its version, or its value. ADD
 # depends on nothing either: it adds to the number that is there.
-ANYHOW: Final = 0
+NO_CONDITION: Final = 0
 IF_ABSENT: Final = 1
 IF_VERSION: Final = 2
 IF_VALUE: Final = 3
@@ -51,7 +51,7 @@ class Set(NamedTuple):
     repeats: bool = False
     after: int = 0
     defer: bool = False
-    condition: int = ANYHOW
+    condition: int = NO_CONDITION
     expected: bytes = b""
 
 
@@ -68,7 +68,7 @@ class Delete(NamedTuple):
     repeats: bool = False
     after: int = 0
     defer: bool = False
-    condition: int = ANYHOW
+    condition: int = NO_CONDITION
     expected: bytes = b""
 
 
@@ -114,7 +114,12 @@ class Written(NamedTuple):
     `identity`: of the write, with its version once it has one; `replicas` alternates members' numbers and
     states (`ReplicaState`); `better` is the version that won where this one did not; `partition`: that the
     key is in; `keeper`: where it was deferred, the store that keeps it; `because`: what the node does, if it
-    was deferred for a limit ("takes 2 requests a second for ..."), and not for the node is overloaded."""
+    was deferred for a limit ("takes 2 requests a second for ..."), and not for the node is overloaded.
+
+    Of a register `final` is 2 where writes are written once, and 0 elsewhere; `better` is what the write that
+    holds the key is known by, empty where it holds no value; `order`: the version of the record that the row
+    held when that was decided, for sessions, empty where there was none. `held`: whether `value` tells what
+    the key holds: the value to which this write lost, or the number that it has made by adding."""
 
     id: int
     outcome: int

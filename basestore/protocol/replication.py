@@ -117,21 +117,24 @@ class Read(NamedTuple):
     stable: bool
 
 
-@message(35)
+@message(35, added={"accepted": SERIAL_SINCE})
 class Held(NamedTuple):
     """The answer to Read; `record` is empty when the row is not held. `stable`: the stamp up to which
     the partition is the same on all replicas, if it was asked for or nothing is held; otherwise 0. Told with
     it: `lossy`, it says nothing of what was lost before, and nobody has accepted that; `lost`, what was
-    written up to this stamp may have been lost with a disk, be it that a quorum never had it."""
+    written up to this stamp may have been lost with a disk, be it that a quorum never had it. `accepted`: for
+    healing, the record of a register that was accepted there and is not learned, or nothing."""
 
     id: int
     record: bytes
     stable: int
     lossy: bool = False
     lost: int = 0
+    accepted: bytes = b""
 
     def check(self) -> str:
-        return "carries no record" if 0 < len(self.record) < RECORD_BYTES_MIN else ""
+        lengths = len(self.record), len(self.accepted)
+        return "carries no record" if any(0 < each < RECORD_BYTES_MIN for each in lengths) else ""
 
 
 @message(38)
@@ -245,7 +248,8 @@ class Accept(NamedTuple):
 
 @message(104, since=SERIAL_SINCE)
 class Refused(NamedTuple):
-    """Neither promised nor accepted: the ballot is too low. `ballot`: one that is not."""
+    """Neither promised nor accepted: the ballot is too low. `ballot`: one at or above all that
+    stand against it."""
 
     id: int
     ballot: bytes
@@ -277,7 +281,7 @@ class Peek(NamedTuple):
 
 
 @message(107, since=SERIAL_SINCE)
-class Serial(NamedTuple):
+class Forward(NamedTuple):
     """From the node that a client has asked: do this with a register, as the one that writes its row.
     `reads`: nothing is written. `condition`, `expected` and `ttl_ms` as in Set; `identity`: the proposal,
     and, of an earlier attempt, the version behind it, if that is known; `again`: there was one. `left_ms`:
@@ -302,7 +306,7 @@ class Serial(NamedTuple):
 
 
 @message(108, since=SERIAL_SINCE)
-class SerialDone(NamedTuple):
+class ForwardDone(NamedTuple):
     """The answer. `outcome` as in Written; `version`: that the write is known by. `record`: what the row
     holds, if the write was lost, has added to a number, or was a read; `order`: its version. `required` and
     `replicas` as in Written. Or the error `code`, with its text, details, and the write's identity."""
@@ -336,19 +340,19 @@ ACCEPTOR: Final = "acceptor"
 BARRED: Final = "barred"
 UNBOUND: Final = "unbound"
 IN_MEMORY: Final = "memory"
-PARTS: Final = frozenset((ACCEPTOR, BARRED, UNBOUND, IN_MEMORY))
+ROLES: Final = frozenset((ACCEPTOR, BARRED, UNBOUND, IN_MEMORY))
 
 
 class AcceptorRow(NamedTuple):
-    """What a member tells an operator of a row of a register (`Traced` in `operator.py`). `part`: one of
-    PARTS, of the id of its `store`; `promised`: a ballot, or empty. `accepted`: the record that it has
+    """What a member tells an operator of a row of a register (`Traced` in `operator.py`). `role`: one of
+    ROLES, of the id of its `store`; `promised`: a ballot, or empty. `accepted`: the record that it has
     accepted and not learned, without its value, or empty; under which epoch of the seats; how long ago (ms,
     -1: before this start), and by which version its write is known. `learned_as`: the same of what it has
     learned."""
 
     number: int
     store: bytes
-    part: str
+    role: str
     promised: bytes
     accepted: bytes
     since: int
@@ -363,7 +367,7 @@ NO_ACCEPTORS: Final[list[AcceptorRow]] = []
 def check_acceptors(rows: list[AcceptorRow]) -> str:
     """Why these make no sense, or nothing."""
     sound = all(
-        row.part in PARTS
+        row.role in ROLES
         and len(row.promised) in (0, BALLOT_BYTES)
         and (len(row.accepted), len(row.accepted_as)) in ((0, 0), (RECORD_BYTES_MIN, VERSION_BYTES))
         and len(row.learned_as) in (0, VERSION_BYTES)

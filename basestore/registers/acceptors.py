@@ -6,17 +6,17 @@ What an acceptor answers, and why, is in `repair/paxos.py`. Here it is stored, b
     q          a floor of the partition      likewise
     r row      the record that is learned    as of any bucket: exchanges, purges and reads know no Paxos
 
-Whatever is told is durable before, under every setting; a store that does not outlive its process accepts
-nothing. An acceptor is a store: it answers for a partition only if the topology binds this very store, and
-does not bar it there (`cluster/seating.py`), and what it has accepted in an earlier *tenure*, before it gave
-its seat up and got it again, is void.
+Whatever is promised, accepted or shown is durable before, under every setting; a store that does not outlive
+its process accepts nothing. An acceptor is a store: it answers for a partition only if the topology binds
+this very store, and does not bar it there (`cluster/seating.py`), and what it has accepted in an earlier
+*tenure*, before it gave its seat up and got it again, is void.
 
 What is accepted and not learned is `unlearned`, also in the summaries, where it holds closed stamps down. It
 goes when a record at or above it comes in, by whatever way. What stays for FINISH_S, or from before the last
 change of the seats, is to be finished: whoever sweeps is told (`finish`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -35,8 +35,8 @@ from basestore.protocol.replication import (
     Refused,
     Rejected,
 )
-from basestore.repair.paxos import Acceptor, ballot_of, closed_ballot, is_closed
-from basestore.repair.paxos import Refused as TooLow
+from basestore.registers.floors import Floors
+from basestore.repair.paxos import TOLD, Acceptor, TooLow, ballot_of, is_closed
 from basestore.repair.version import FLAGS_AT, MARKED, Record
 from basestore.replica.admission import Admission
 from basestore.replica.group_commit import GroupCommit
@@ -54,24 +54,22 @@ KNOWN_MAX: Final = 10_000
 KNOWN_BYTES_MAX: Final = 4096  # of an accepted record that is kept in memory
 _NEW: Final = Acceptor()
 _ABOVE: Final = b"\xff" * 17  # all ballots
-NOT_BOUND: Final = (
-    "its store is no acceptor of the partition yet, or not any more: the topology names another"
-)
+NOT_BOUND: Final = "its store is no acceptor of the partition now: the topology names another, or none"
 NOT_KEPT: Final = "its durability is memory, so it could not keep what it promises"
 Handler = Callable[[int, Outbox, Any, Instant], None]
 
 
 class Acceptors:
-    """Of one store, all rows. `finish(row)`: have it finished, by this node."""
+    """Of one store, all rows. `accepts()`: by which id it does; nothing while that is not known.
+    `finish(row)`: have it finished, by this node."""
 
     def __init__(
         self, replica: Replica, group_commit: GroupCommit, accepts: Callable[[], bytes], seating: Seating,
         admission: Admission, metrics: Metrics,
     ) -> None:  # fmt: skip
-        """`accepts`: by which id this store does; nothing while that is not known."""
         self._replica, self._group_commit, self._admission = replica, group_commit, admission
         self._many_rows = ManyRows(replica, group_commit)
-        self._accepts, self._seating, self._metrics = accepts, seating, metrics
+        self.accepts, self._seating, self._metrics = accepts, seating, metrics
         self._unlearned = replica.summaries.unlearned
         self._accepted_s: dict[bytes, float] = {}  # since when a row is unlearned
         self._known: dict[bytes, Acceptor] = {}
@@ -84,37 +82,37 @@ class Acceptors:
             Prepare: self.prepare, Accept: self.accept, Peek: self.peek, Learn: self.learn,
             ReadRange: self.read_range,
         }  # fmt: skip
-        self._floors: dict[int, bytes] = {}  # that others have told
-        self._greatest: dict[int, bytes] = {}  # ballots of a partition that were promised or accepted here
-        replica.learned = self._learned
+        self.floors = Floors(replica.summaries)
+        replica.learned, replica.pending, replica.healed = self._learned, self._pending, self._healed
         self._store = group_commit.get(STORE) or b""
         self._void_others()
         for key, stored in group_commit.scan(*keyspace.acceptors()) if self._store else ():
             row = keyspace.row_of(key)
             if len(row) == keyspace.PARTITION_BYTES:
-                self._floors[row_partition(row)] = stored
+                self.floors.raised(row_partition(row), stored)
                 continue
             state = Acceptor.decode(stored)
-            self._note_ballot(row, max(state.promised, ballot_of(state.accepted)))
+            self.floors.note(row_partition(row), max(state.promised, ballot_of(state.accepted)))
             if state.accepted and self._is_unlearned(row, state.accepted):
                 self._note(row, ballot_of(state.accepted), 0.0)
 
     def _void_others(self) -> None:
         """An acceptor is a store: what was promised and accepted by another one, of which this is a copy, or
         what is left of it, is void."""
-        store = self._accepts()
+        store = self.accepts()
         if self._store and store not in (b"", self._store):
             self._store = b""
             for key, _ in self._group_commit.scan(*keyspace.acceptors()):
                 self._group_commit.stage(key, None)
             self._group_commit.stage(STORE, None)
-            for table in (self._known, self._unlearned, self._accepted_s, self._owed, self._floors):
+            for table in (self._known, self._unlearned, self._accepted_s, self._owed):
                 table.clear()
-            self._greatest.clear()
+            self._since.clear()
+            self.floors.clear()
 
     def _stage(self, key: bytes, value: bytes) -> None:
         if not self._store:  # the first that this store keeps
-            self._store = self._accepts()
+            self._store = self.accepts()
             self._group_commit.stage(STORE, self._store)
         self._group_commit.stage(key, value)
 
@@ -128,14 +126,14 @@ class Acceptors:
         state, record, since = found
         learned = record.blob if record is not None else b""
         summary = self._replica.summaries.of[row_partition(row)]
-        after = state.prepare(message.ballot, ballot_of(learned), summary.closed, since)
-        if isinstance(after, TooLow):
-            self._metrics.count("register_conflicts")
-            outbox.put(Refused(message.id, after.ballot))
+        promise = state.prepare(message.ballot, learned, summary.closed, summary.stable, since)
+        if isinstance(promise, TooLow):
+            self._refuse(outbox, message.id, promise)
             return
+        after, told = promise
         self._keep(row, after)
-        told = after.told(learned, summary.stable)
-        self._group_commit.reply(outbox, Promised(message.id, *told), None, _size(told.record), surely=True)
+        size = SMALL_BYTES + len(told.record)
+        self._group_commit.reply(outbox, Promised(message.id, *told), None, size, surely=True)
 
     def accept(self, member: int, outbox: Outbox, message: Accept, now: Instant) -> None:
         row = message.row
@@ -149,12 +147,15 @@ class Acceptors:
         learned, summary = self._replica.mark(row), self._replica.summaries.of[row_partition(row)]
         after = state.accept(message.record, message.following, ballot_of(learned), summary.closed, since)
         if isinstance(after, TooLow):
-            self._metrics.count("register_conflicts")
-            outbox.put(Refused(message.id, after.ballot))
+            self._refuse(outbox, message.id, after)
             return
         self._keep(row, after)
         self._note(row, ballot_of(message.record), now.monotonic)
         self._group_commit.ack(outbox, message.id, surely=True)
+
+    def _refuse(self, outbox: Outbox, request: int, why: TooLow) -> None:
+        self._metrics.count("register_conflicts")
+        outbox.put(Refused(request, why.ballot))
 
     def peek(self, member: int, outbox: Outbox, message: Peek, now: Instant) -> None:
         row = message.row
@@ -165,11 +166,14 @@ class Acceptors:
         summary = self._replica.summaries.of[row_partition(row)]
         told = state.told(record.blob if record is not None else b"", summary.stable)
         keys = keyspace.acceptor(row), keyspace.record(row)
-        size = _size(told.record)
+        size = SMALL_BYTES + len(told.record)
         self._group_commit.reply_group(outbox, Promised(message.id, *told), keys, size, surely=True)
 
     def learn(self, member: int, outbox: Outbox, message: Learn, now: Instant) -> None:
-        """Of what is not accepted here under these ballots nothing is learned: exchanges bring it."""
+        """Of what is not accepted here under these ballots nothing is learned, and nothing while the
+        engine takes no writes: exchanges bring it."""
+        if self._group_commit.stalled:
+            return
         replica, rows, records, helds = self._replica, list[bytes](), list[bytes](), list[bytes]()
         for row, ballot in zip(message.rows, message.ballots, strict=True):
             partition = row_partition(row)
@@ -180,6 +184,8 @@ class Acceptors:
             except DamagedRecord:
                 continue
             record = self._state(row).accepted
+            if not record:  # of an earlier tenure: void
+                continue
             if (record[FLAGS_AT] | (held[FLAGS_AT] if held else 0)) & MARKED:
                 replica.note_due(row, record, held)
             rows.append(row)
@@ -193,7 +199,7 @@ class Acceptors:
 
     def read_range(self, member: int, outbox: Outbox, message: ReadRange, now: Instant) -> None:
         """Of buckets of registers an acceptor of all these partitions answers, if that is asked for."""
-        store, votes = self._accepts(), self._seating.votes
+        store, votes = self.accepts(), self._seating.votes
         if message.serial and not all(votes(partition, store) for partition in message.partitions):
             outbox.put(Rejected(message.id, NOT_BOUND, True), SMALL_BYTES + len(NOT_BOUND))
         else:
@@ -213,7 +219,7 @@ class Acceptors:
             refusal, passing = self._replica.buckets.refusal(row)
         elif not self._group_commit.engine.persistent:
             refusal, passing = NOT_KEPT, False
-        elif not self._seating.votes(partition, self._accepts()):
+        elif not self._seating.votes(partition, self.accepts()):
             refusal = NOT_BOUND
         elif ballot and not self._admission.credible(ballot, now):
             refusal = "the ballot is too far ahead of its clock"
@@ -226,16 +232,9 @@ class Acceptors:
         except DamagedRecord as damage:
             outbox.put(Rejected(message.id, str(damage), True))
             return None
-        return self._bound_by_floor(row), record, self._seating.since(partition) or 0
+        return self.floors.bind(partition, self._state(row)), record, self._seating.since(partition) or 0
 
     # --- what is kept ------------------------------------------------------------------------
-
-    def _bound_by_floor(self, row: bytes) -> Acceptor:
-        """What it has promised and accepted, as if it had promised the floor of the partition."""
-        state = self._state(row)
-        if self._floors and (floor := self._floors.get(row_partition(row), b"")) > state.promised:
-            state = state._replace(promised=floor)
-        return state
 
     def _state(self, row: bytes) -> Acceptor:
         """Void is what an earlier tenure has left. What is accepted stays on the disk when it is learned: so
@@ -260,29 +259,16 @@ class Acceptors:
             self._known[row] = state
             if len(self._known) > KNOWN_MAX:
                 del self._known[next(iter(self._known))]
-        self._note_ballot(row, state.promised)
+        self.floors.note(row_partition(row), state.promised)
         self._stage(keyspace.acceptor(row), state.encode())
-
-    def _note_ballot(self, row: bytes, ballot: bytes) -> None:
-        partition = row_partition(row)
-        if ballot > self._greatest.get(partition, b""):
-            self._greatest[partition] = ballot
-
-    def floor(self, partition: int) -> bytes:
-        """Who takes the place of this acceptor, or of another, must take no ballot up to this."""
-        summary = self._replica.summaries.of.get(partition)
-        low = closed_ballot(summary.closed) if summary is not None else b""
-        return max(self._greatest.get(partition, b""), self._floors.get(partition, b""), low)
 
     def raise_floor(self, partition: int, ballot: bytes) -> None:
         """Take no ballot up to this, in any row of the partition. Durable with the open batch."""
-        if partition in self._replica.summaries.of and ballot > self._floors.get(partition, b""):
-            self._floors[partition] = ballot
+        if self.floors.raised(partition, ballot):
             self._stage(keyspace.floor(partition), ballot)
 
     def _drop(self, row: bytes) -> None:
         self._known.pop(row, None)
-        self._owed.get(row_partition(row), {}).pop(row, None)
         self._forget(row)
         self._group_commit.stage(keyspace.acceptor(row), None)
 
@@ -294,6 +280,7 @@ class Acceptors:
     def _forget(self, row: bytes) -> None:
         partition = row_partition(row)
         self._accepted_s.pop(row, None)
+        self._owed.get(partition, {}).pop(row, None)
         rows = self._unlearned.get(partition)
         if rows is not None and rows.pop(row, None) is not None and not rows:
             del self._unlearned[partition]
@@ -305,10 +292,29 @@ class Acceptors:
         if rows.get(row, _ABOVE) <= ballot:
             state = self._known.get(row)
             if state is not None:
-                self._known[row] = Acceptor(state.since, state.promised)
+                self._known[row] = state.learn(head)
             self._forget(row)
         if owed.get(row, _ABOVE) <= ballot:
             del owed[row]
+
+    def _pending(self, row: bytes) -> bytes:
+        """What is accepted of a row, and not learned."""
+        return self._state(row).accepted if row in self._unlearned.get(row_partition(row), {}) else b""
+
+    def _healed(self, row: bytes, told: Iterable[bytes]) -> None:
+        """The record that is held is another now: it may have been chosen, and learned nowhere else, and the
+        one that it is now may be older. So what is stored here as accepted stands again; what others have
+        accepted is told from here too, and counted for nothing."""
+        self._known.pop(row, None)
+        state = self._state(row)
+        sound = [each for each in told if Record(each).intact(self._replica.digester, row)]
+        later = [each for each in sound if self._is_unlearned(row, each)]
+        greatest = max((state.accepted, *later), key=ballot_of)
+        if ballot_of(greatest) > ballot_of(state.accepted):
+            state = Acceptor(TOLD, max(state.promised, ballot_of(greatest)), greatest)
+            self._keep(row, state)
+        if state.accepted:
+            self._note(row, ballot_of(state.accepted), 0.0)
 
     def take(self, row: bytes, chosen: Record) -> None:
         """A record that is known to be chosen: what is accepted here up to it is learned with it."""
@@ -340,7 +346,7 @@ class Acceptors:
     def standing(self, row: bytes) -> tuple[Acceptor, float]:
         """What it has promised and accepted of a row, and since when what it has accepted waits; 0: since
         before this start."""
-        return self._bound_by_floor(row), self._accepted_s.get(row, 0.0)
+        return self.floors.bind(row_partition(row), self._state(row)), self._accepted_s.get(row, 0.0)
 
     # --- what goes ---------------------------------------------------------------------------
 
@@ -362,11 +368,13 @@ class Acceptors:
 
     def _see_to(self, row: bytes, now: Instant) -> None:
         """Have it finished, unless this store has given up its seat, or the bucket is gone."""
-        given_up = row_partition(row) not in self._replica.summaries.of or not self._state(row).accepted
-        if given_up or self._replica.buckets.is_gone(row_bucket(row)):
+        partition = row_partition(row)
+        if partition not in self._replica.summaries.of or self._replica.buckets.is_gone(row_bucket(row)):
             self._drop(row)
-        else:
+        elif self._state(row).accepted:
             self.finish(row, now)
+        else:  # accepted in an earlier tenure, and void; what was promised since stands
+            self._forget(row)
 
     def _sweep(self) -> None:
         """Go on through what is stored. The open batch may have more of it: that is seen the next time."""
@@ -379,12 +387,8 @@ class Acceptors:
                 continue
             if len(row) == keyspace.PARTITION_BYTES:
                 if partition not in of or is_closed(of[partition].closed, held):
-                    self._floors.pop(partition, None)
+                    self.floors.drop(partition)
                     self._group_commit.stage(key, None)
             elif partition not in of or not self._state(row).needed(of[partition].closed):
                 self._drop(row)
         self._swept = at if len(stored) == SWEPT_MAX else b""
-
-
-def _size(record: bytes) -> int:
-    return SMALL_BYTES + len(record)

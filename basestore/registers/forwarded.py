@@ -5,28 +5,30 @@ asked. There what is asked of the row waits in one queue, and the next ballot of
 nodes that wrote the same row each by itself would only refuse each other's ballots. Nothing rests on that:
 who takes another node for the home is slower, no more.
 
-    asked of n2, home n1        Serial -> n1, SerialDone <- n1
+    asked of n2, home n1        Forward -> n1, ForwardDone <- n1
     n1 is lost                  n1 may have begun: whoever does it now does it as a repetition
-    n1 reaches too few          nothing was done: n2 tries it itself, which may reach others
+    n1 reaches too few, or      nothing was done: n2 tries it itself, which may reach others, or know the
+    its clock or disk is bad    time
 """
 
 from collections.abc import Callable
 from typing import Final
 
-from basestore.cluster.operations import Anew
+from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import SMALL_BYTES
 from basestore.coordinator.context import Context
-from basestore.errors import InvalidRequest, ReadTimeout, RequestFailed, Unavailable, revive
+from basestore.errors import ClockSkew, ReadTimeout, RequestFailed, Unavailable, revive
 from basestore.instant import Instant
-from basestore.protocol.replication import Serial, SerialDone
-from basestore.registers.task import UNREAD, Done, Report, Task, doubting, unknown
+from basestore.protocol.replication import Forward, ForwardDone
+from basestore.registers.task import UNREAD, Done, Report, Result, Task, doubting, unknown
 from basestore.repair.version import PROPOSAL_BYTES, Identity, Record
 
 GRACE_S: Final = 0.2  # in which the home's own word that the time is over may still come
+_ELSEWHERE: Final = frozenset((Unavailable.code, ClockSkew.code))  # nothing was done, for what the home lacks
 Elsewhere = Callable[[Task, Report, Instant], None]
 
 
-class Forwarded(Anew):
+class Forwarded(Operation):
     """Until its home has answered, is lost, or the time is over."""
 
     __slots__ = ("_again", "_context", "_here", "_home", "_report", "_task")
@@ -50,12 +52,11 @@ class Forwarded(Anew):
         else:
             self._end(None, now)
 
-    def done(self, member: int, answer: SerialDone, now: Instant) -> None:
+    def done(self, member: int, answer: ForwardDone, now: Instant) -> None:
         if member != self._home:
             return
-        if answer.code == Unavailable.code:
+        if answer.code in _ELSEWHERE:
             self._context.operations.drop(self)
-            self._answered = True
             self._here(self._task, self._report, now)
             return
         if answer.code:
@@ -71,10 +72,9 @@ class Forwarded(Anew):
         if member != self._home:
             return
         self._context.operations.drop(self)
-        self._answered = True
         task, report, write = self._task, self._report, self._task.write
         if write is not None:
-            task = task._replace(write=write._replace(proposal=write.proposal._replace(again=True)))
+            task = task._replace(write=write._replace(attempt=write.attempt._replace(again=True)))
             name, proposal = self._context.peers.all[member].name, Identity(write.content.proposal)
             report = doubting(report, proposal, f"{name}, which may have done it, was lost")
         self._again(task, report, now)
@@ -82,9 +82,8 @@ class Forwarded(Anew):
     def alarm(self, now: Instant) -> None:
         self._end(None, now)
 
-    def _end(self, result: Done | InvalidRequest | RequestFailed | None, now: Instant) -> None:
+    def _end(self, result: Result, now: Instant) -> None:
         self._context.operations.drop(self)
-        self._answered = True
         self._report(result if result is not None else self._silence(), now)
 
     def _silence(self) -> RequestFailed:
@@ -95,12 +94,12 @@ class Forwarded(Anew):
         return unknown(proposal, None, f"{name}, which writes this register, has not answered in time")
 
 
-def _serial(request: int, task: Task, now: Instant) -> Serial:
+def _serial(request: int, task: Task, now: Instant) -> Forward:
     left_ms = max(0, int((task.deadline - now.monotonic) * 1e3))
     if task.write is None:
-        return Serial(request, task.row, b"", 0, False, 0, b"", bytes(PROPOSAL_BYTES), False, True, left_ms)
-    content, proposal = task.write
-    return Serial(
-        request, task.row, content.value, content.ttl_ms, content.tombstone, proposal.condition.value,
-        proposal.expected, proposal.proposal + proposal.identity, proposal.again, False, left_ms,
+        return Forward(request, task.row, b"", 0, False, 0, b"", bytes(PROPOSAL_BYTES), False, True, left_ms)
+    content, attempt = task.write
+    return Forward(
+        request, task.row, content.value, content.ttl_ms, content.tombstone, attempt.condition.value,
+        attempt.expected, attempt.proposal + attempt.identity, attempt.again, False, left_ms,
     )  # fmt: skip

@@ -1,10 +1,10 @@
 """Registers: what clients ask of buckets whose rule is serial, at the node that they ask, and at the home of
 the row.
 
-    Set, Delete     to the home of the row (`forwarded.py`), there in the queue of the row (`serial.py`)
+    Set, Delete     to the home of the row (`forwarded.py`), there in the queue of the row (`proposer.py`)
     Get             asked of a quorum by this node itself; what that does not decide goes to the home as well
-    Scan            as in any bucket (`coordinator/range_scan.py`), but that what is not learned everywhere is
-                    read as by a Get
+    Scan            as in any bucket (`coordinator/range_scan.py`), but that a row on which replicas do not
+                    agree is read at its home
     Get at one      what one replica has learned, as in any bucket (`coordinator/get.py`)
 
 All else, and other buckets, are the coordinator's. Owns the queues, of which each row has one while anything
@@ -23,7 +23,7 @@ from basestore.consistency import APPLIED, Level, Quorum
 from basestore.coordinator.admission import CROWDED, admit_get, admit_write
 from basestore.coordinator.attempts import Content
 from basestore.coordinator.context import TOO_MUCH_ASKED, Context, failure, refuse
-from basestore.coordinator.coordinator import receive
+from basestore.coordinator.coordinator import OPERATIONS, receive
 from basestore.coordinator.finding import Finding, gone
 from basestore.coordinator.quorum_read import read as quorum_read
 from basestore.coordinator.range_scan import Report as ReadReport
@@ -32,15 +32,14 @@ from basestore.errors import InvalidRequest, Overloaded, RequestFailed, Unavaila
 from basestore.instant import Instant
 from basestore.metrics import FAILURES, WRITE_OUTCOMES
 from basestore.protocol.client import FINAL, IF_ABSENT, OUTCOME_LOST, Delete, Get, Got, Scan, Set, Written
-from basestore.protocol.replication import Serial as Asked
-from basestore.protocol.replication import SerialDone
+from basestore.protocol.replication import Forward, ForwardDone
 from basestore.registers.acceptors import Acceptors
+from basestore.registers.announcements import Announcements
 from basestore.registers.forwarded import Forwarded
-from basestore.registers.learning import Learning
-from basestore.registers.serial import Serial
+from basestore.registers.proposer import Proposer
 from basestore.registers.skipped_prepares import SkippedPrepares
-from basestore.registers.task import Done, Report, Task, Write, doubting, unknown
-from basestore.repair.paxos import Condition, Proposal
+from basestore.registers.task import Done, Report, Result, Task, Write, doubting, unknown
+from basestore.repair.compare_and_set import Attempt, Condition
 from basestore.repair.rule import Rule
 from basestore.repair.version import NO_PROPOSAL, PROPOSAL_BYTES, VERSION_BYTES, Identity, Version
 from basestore.replica.admission import Admission
@@ -54,12 +53,12 @@ CROWDED_ROW: Final = (
     f"overloaded: {QUEUE_MAX} requests wait for this register; nothing was done. Try again later, or share "
     f"the work among several keys"
 )
+SLOW_HOME: Final = "its disk does not keep up; nothing was done. Try again later, or ask another node"
 EARLIER: Final = "an earlier attempt may have done it"
 IN_MEMORY: Final = (
     "this node keeps no registers, for its durability is memory, and it would forget what it has promised; "
     'nothing was done. Set durability = "sync" in its file, or ask a node that has it'
 )
-_RESULT = Done | InvalidRequest | RequestFailed | None
 
 
 class Registers:
@@ -76,16 +75,16 @@ class Registers:
             replica, context.group_commit, accepts, finishing.seating, admission, context.metrics
         )
         self._seating, finishing.unfinished = finishing.seating, acceptors.unfinished
-        finishing.floor, finishing.raise_floor = acceptors.floor, acceptors.raise_floor
+        finishing.floor, finishing.raise_floor = acceptors.floors.of, acceptors.raise_floor
         self._drawn = 0
-        self._skips, self._learning = SkippedPrepares(replica.summaries), Learning(context.peers)
-        self.tell = self._learning.tell
-        self._rows: dict[bytes, deque[Serial]] = {}
+        self._skips, self._announcements = SkippedPrepares(replica.summaries), Announcements(context.peers)
+        self.tell = self._announcements.tell
+        self._rows: dict[bytes, deque[Proposer]] = {}
         self._turning: set[bytes] = set()  # rows of which one is just being begun
         self._finishing: set[bytes] = set()
         acceptors.finish = self._finish
         self.handlers: Mapping[type, Callable[[int, Outbox, Any, Instant], None]] = {
-            Asked: self.hear, **acceptors.handlers,
+            Forward: self.hear, **acceptors.handlers,
         }  # fmt: skip
 
     def tick(self, now: Instant) -> None:
@@ -106,7 +105,7 @@ class Registers:
                 raise InvalidRequest(IN_MEMORY)
             begin(self, outbox, request, now)
         except (InvalidRequest, RequestFailed) as error:
-            self._context.metrics.refused(_COUNTED[type(request)], request.level, error.code)
+            self._context.metrics.refused(OPERATIONS[type(request)], request.level, error.code)
             if isinstance(error, RequestFailed) and getattr(request, "repeats", False):
                 error = unknown(Identity.decode(request.identity), None, f"{EARLIER}; and now: {error}")
             refuse(self._context, outbox, request.id, error)
@@ -117,10 +116,15 @@ class Registers:
             content = content._replace(proposal=self._draw())
         condition = Condition(IF_ABSENT if content.rule.immutable else request.condition)
         identity = repeated.record.blob[:VERSION_BYTES] if repeated and repeated.record else b""
-        proposal = Proposal(
-            condition, request.expected, content.proposal, identity, again=repeated is not None
+        attempt = Attempt(
+            condition,
+            request.expected,
+            content.proposal,
+            identity,
+            again=repeated is not None,
+            final=content.rule.immutable,
         )
-        task = Task(content.row, now.monotonic + request.timeout_ms / 1e3, Write(content, proposal))
+        task = Task(content.row, now.monotonic + request.timeout_ms / 1e3, Write(content, attempt))
         report: Report = partial(self._answer_write, outbox, request.id, task, now.monotonic)
         if repeated is not None:
             report = doubting(report, Identity.decode(request.identity), EARLIER)
@@ -139,13 +143,13 @@ class Registers:
         task = Task(row, now.monotonic + request.timeout_ms / 1e3, hands_over=True)
         report = partial(self._answer_read, outbox, request, rule, now)
 
-        def after(result: _RESULT, now: Instant) -> None:
+        def after(result: Result, now: Instant) -> None:
             if result is None:
                 self._route(task._replace(hands_over=False), report, now)
             else:
                 report(result, now)
 
-        reading = Serial(self._context, self._skips, self._learning, task, after)
+        reading = Proposer(self._context, self._skips, self._announcements, task, after)
         reading.queue(now)
         reading.begin(now)
 
@@ -159,10 +163,11 @@ class Registers:
     ) -> None:  # fmt: skip
         """Of a scan, one on which replicas do not agree."""
 
-        def after(result: _RESULT, now: Instant) -> None:
+        def after(result: Result, now: Instant) -> None:
             if isinstance(result, Done):
                 report(Finding(result.record, result.required, result.required, False, 0), now)
-            elif isinstance(result, RequestFailed):
+            else:
+                assert isinstance(result, RequestFailed)
                 report(result, now)
 
         self._route(Task(row, deadline), after, now)
@@ -175,7 +180,7 @@ class Registers:
         for replica in self._context.placement.replicas[row_partition(task.row)]:
             if replica == peers.me:
                 break
-            if peers.alive[replica]:
+            if peers.alive[replica] and not peers.disk_behind[replica]:
                 Forwarded(self._context, task, replica, report, self._route, self._enter).begin(now)
                 return
         self._enter(task, report, now)
@@ -187,11 +192,11 @@ class Registers:
             report(Overloaded(CROWDED_ROW), now)
             return
 
-        def after(result: _RESULT, now: Instant) -> None:
+        def after(result: Result, now: Instant) -> None:
             report(result, now)
             self._go_on(row, serial, now)
 
-        serial = Serial(self._context, self._skips, self._learning, task, after)
+        serial = Proposer(self._context, self._skips, self._announcements, task, after)
         serial.queue(now)
         if waiting is not None:
             waiting.append(serial)
@@ -199,7 +204,7 @@ class Registers:
             self._rows[row] = deque((serial,))
             self._take_turns(row, now)
 
-    def _go_on(self, row: bytes, ended: Serial, now: Instant) -> None:
+    def _go_on(self, row: bytes, ended: Proposer, now: Instant) -> None:
         """The next of the row, if this was the one whose turn it was."""
         waiting = self._rows[row]
         if waiting[0] is not ended:  # its time was over before its turn had come
@@ -227,7 +232,7 @@ class Registers:
         if not waiting:
             del self._rows[row]
 
-    def hear(self, member: int, outbox: Outbox, message: Asked, now: Instant) -> None:
+    def hear(self, member: int, outbox: Outbox, message: Forward, now: Instant) -> None:
         """Another node's client has asked."""
         report = partial(self._tell, outbox, message)
         rule = self._context.buckets.rules.get(row_bucket(message.row))
@@ -240,29 +245,31 @@ class Registers:
             reason, _ = self._context.buckets.refusal(message.row)
             why = f"{reason}; nothing was done. Try again, or ask another node"
             report(Unavailable.because(why), now)
+        elif self._context.group_commit.full:
+            report(Unavailable.because(SLOW_HOME), now)
         elif not self._context.operations.has_room(size, now):
             report(Overloaded(CROWDED), now)
         else:
             left_ms = min(message.left_ms, self._context.timeout_ms_max)
             self._enter(_task(message._replace(left_ms=left_ms), rule, condition, now), report, now)
 
-    def _tell(self, outbox: Outbox, asked: Asked, result: _RESULT, now: Instant) -> None:
+    def _tell(self, outbox: Outbox, asked: Forward, result: Result, now: Instant) -> None:
         """What became of it, to the node that has asked."""
         if isinstance(result, Done):
             outcome, version, order, record, required, replicas = result
             told = outcome == OUTCOME_LOST or asked.reads or asked.condition == Condition.ADD.value
             blob = record.blob if record is not None and told else b""
-            done = SerialDone(asked.id, outcome, version, order, blob, required, replicas, 0, "", [], b"")
+            done = ForwardDone(asked.id, outcome, version, order, blob, required, replicas, 0, "", [], b"")
             outbox.put(done, SMALL_BYTES + len(blob))
         elif result is not None:
             failed = failure(asked.id, result, self._context.load.retry_ms())
             code, text, identity, details = failed[1:]
-            outbox.put(SerialDone(asked.id, 0, b"", b"", b"", 0, [], code, text, details, identity))
+            outbox.put(ForwardDone(asked.id, 0, b"", b"", b"", 0, [], code, text, details, identity))
 
     # --- answers -------------------------------------------------------------------------------
 
     def _answer_write(
-        self, outbox: Outbox, request: int, task: Task, begun_s: float, result: _RESULT, now: Instant
+        self, outbox: Outbox, request: int, task: Task, begun_s: float, result: Result, now: Instant
     ) -> None:
         """Send the receipt, or the error."""
         write, context, seconds = task.write, self._context, now.monotonic - begun_s
@@ -281,7 +288,7 @@ class Registers:
         held = record is not None and lost
         # Another write may stand in its place by now: what it has added to is not known then.
         mine = record is not None and record.known_as == version
-        added = mine and write.proposal.condition is Condition.ADD and not lost
+        added = mine and write.attempt.condition is Condition.ADD and not lost
         value = record.value if record is not None and (held or added) else b""
         better = record.known_as if record is not None and held else b""
         final = FINAL if content.rule.immutable else 0
@@ -292,7 +299,7 @@ class Registers:
         outbox.put(written, SMALL_BYTES + len(value))
 
     def _answer_read(
-        self, outbox: Outbox, request: Get, rule: Rule, begun: Instant, result: _RESULT, now: Instant
+        self, outbox: Outbox, request: Get, rule: Rule, begun: Instant, result: Result, now: Instant
     ) -> None:
         """Send what was found, or the error. Expiry is judged by the time at which the request came."""
         context, seconds = self._context, now.monotonic - begun.monotonic
@@ -340,19 +347,19 @@ class Registers:
             return
         self._finishing.add(row)
 
-        def after(result: _RESULT, now: Instant) -> None:
+        def after(result: Result, now: Instant) -> None:
             self._finishing.discard(row)
             if isinstance(result, Done) and result.record is not None:
                 self.acceptors.take(row, result.record)
 
         def of() -> Quorum:
             if partition in self._seating.seats:
-                return self._seating.left_quorum(partition)
+                return self._seating.surviving_quorum(partition)
             # It has given up its seat meanwhile: there is nothing to finish, and it waits for itself in vain.
             return self._context.placement.quorums[partition][Level.SERIAL]
 
         task = Task(row, now.monotonic + FINISHING_S, must_ask=me, quorum=of)
-        finishing = Serial(self._context, self._skips, self._learning, task, after)
+        finishing = Proposer(self._context, self._skips, self._announcements, task, after)
         finishing.queue(now)
         finishing.begin(now)
 
@@ -363,14 +370,13 @@ _BEGINS: Final[Mapping[type, Callable[[Registers, Outbox, Any, Instant], None]]]
     Get: Registers._read,
     Scan: Registers._scan,
 }
-_COUNTED: Final[Mapping[type, str]] = {Set: "set", Delete: "delete", Get: "get", Scan: "scan"}
 
 
-def _task(asked: Asked, rule: Rule, condition: Condition, now: Instant) -> Task:
+def _task(asked: Forward, rule: Rule, condition: Condition, now: Instant) -> Task:
     deadline, drawn = now.monotonic + asked.left_ms / 1e3, asked.identity[:PROPOSAL_BYTES]
     if asked.reads:
         return Task(asked.row, deadline)
     content = Content(asked.row, asked.value, asked.ttl_ms, asked.tombstone, rule, 0, drawn)
     identity = asked.identity[PROPOSAL_BYTES:]
-    proposal = Proposal(condition, asked.expected, drawn, identity, again=asked.again)
-    return Task(asked.row, deadline, Write(content, proposal))
+    attempt = Attempt(condition, asked.expected, drawn, identity, again=asked.again, final=rule.immutable)
+    return Task(asked.row, deadline, Write(content, attempt))

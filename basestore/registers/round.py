@@ -10,11 +10,11 @@ from hashlib import blake2b
 from typing import Final
 
 from basestore.consistency import APPLIED, FAILED, PENDING, Quorum
-from basestore.repair.paxos import Known, Told, known_at
+from basestore.repair.paxos import Known, Told, gathered_at
 
 
 class Phase(enum.Enum):
-    """What a proposer is at (`serial.py`)."""
+    """What a proposer is at (`proposer.py`)."""
 
     QUEUED = 0
     PEEK = 1
@@ -30,8 +30,8 @@ ASKING: Final = frozenset((Phase.PEEK, Phase.PREPARE, Phase.ACCEPT))
 
 
 class Round:
-    """`told`: what members know; `acks`: who has accepted; `failed`: who will not answer, and why. `widened`:
-    all were asked, and not only as many as are needed."""
+    """`told`: what members know; `acks`: who has accepted; `failed`: who will not answer. `widened`: all
+    were asked, and not only as many as are needed."""
 
     __slots__ = ("acks", "failed", "id", "phase", "quorum", "since", "told", "widened")
 
@@ -40,7 +40,7 @@ class Round:
         self.phase, self.quorum, self.since, self.id = phase, quorum, since, request
         self.told: dict[int, Told] = {}
         self.acks: set[int] = set()
-        self.failed: dict[int, str] = {}
+        self.failed: set[int] = set()
         self.widened = False
 
     @property
@@ -67,7 +67,7 @@ class Round:
     def found(self) -> Known:
         """What those that have answered know. Chosen is what one of them has learned; and what a quorum of
         them has accepted under the present seats."""
-        return known_at(self.told, self.since, self.quorum.met)
+        return gathered_at(self.told, self.since, self.quorum.met)
 
     @property
     def required(self) -> int:

@@ -1,5 +1,5 @@
 """Task: what is to be done with a row of a register, and what became of it. Values between whoever began it,
-at the node that the client asked, and the one that does it (`serial.py`).
+at the node that the client asked, and the one that does it (`proposer.py`).
 
 A write is told by its conditions, too, when it is repeated as itself: what its identity is checked with
 covers them.
@@ -12,7 +12,7 @@ from basestore.consistency import Quorum
 from basestore.coordinator.attempts import Content
 from basestore.errors import Contended, InvalidRequest, OutcomeUnknown, RequestFailed
 from basestore.instant import Instant
-from basestore.repair.paxos import Proposal
+from basestore.repair.compare_and_set import Attempt
 from basestore.repair.version import Digester, Identity, Record, Version
 
 
@@ -30,27 +30,27 @@ class Done(NamedTuple):
     replicas: list[int]
 
 
-# None: a read that is to be handed over.
-Report = Callable[[Done | InvalidRequest | RequestFailed | None, Instant], None]
+Result = Done | InvalidRequest | RequestFailed | None  # None: a read that is to be handed over
+Report = Callable[[Result, Instant], None]
 
 
 class Write(NamedTuple):
-    """`content`: what is to be written; `proposal`: as which write, and what it depends on."""
+    """`content`: what is to be written; `attempt`: as which write, and what it depends on."""
 
     content: Content
-    proposal: Proposal
+    attempt: Attempt
 
     def named(self, digester: Digester, version: bytes) -> Identity:
         """What it is known by, under this version, encoded: as a plain write of that content would be."""
-        whole = self.content.compared(self.proposal.condition.value, self.proposal.expected)
+        whole = self.content.compared(self.attempt.condition.value, self.attempt.expected)
         return Identity.of(self.content.proposal, whole.again(digester, Version.decode(version)).blob)
 
     def repeated_as(self, digester: Digester, version: bytes) -> Identity:
         """What it is to be repeated as, where this attempt was under this version, or under none. Another
         attempt, of which no version is known, may have been under another one: who repeats it by this one
         would be told that it was not applied."""
-        if not version or (self.proposal.again and not self.proposal.identity):
-            return Identity(self.proposal.proposal)
+        if not version or (self.attempt.again and not self.attempt.identity):
+            return Identity(self.attempt.proposal)
         return self.named(digester, version)
 
 
@@ -107,7 +107,7 @@ def no_number(value: bytes) -> InvalidRequest:
 def doubting(report: Report, identity: Identity, why: str) -> Report:
     """Of a write that may have been done before: that nothing was done is only true of this attempt."""
 
-    def doubt(result: Done | InvalidRequest | RequestFailed | None, now: Instant) -> None:
+    def doubt(result: Result, now: Instant) -> None:
         if isinstance(result, InvalidRequest) or (isinstance(result, RequestFailed) and result.definite):
             result = unknown(identity, None, f"{why}; and now: {result}")
         report(result, now)

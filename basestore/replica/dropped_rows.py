@@ -85,7 +85,7 @@ class DroppedRows:
             try:
                 self._replica.drop(row)
             except DamagedRecord:
-                self._replica.replace_damaged(row, ())
+                self._replica.replace_damaged(row, (), ())
 
     def _end(self, partition: int) -> None:
         """In one batch with the last that went."""

@@ -239,7 +239,8 @@ class GroupCommit:
         if key is not None:
             batch = self._holding(key, surely)
         else:
-            batch = self._open if self._open.rows or (self._waiting and self._waits) else None
+            waits = self._open.rows or (self._waiting and (self._waits or surely))
+            batch = self._open if waits else None
         if batch is None:
             outbox.put(message, size)
         else:
@@ -282,7 +283,7 @@ class GroupCommit:
             return
         batch = self._open
         # A batch of replies alone is committed too: they wait, in their order, for the batches before it.
-        if not (batch.rows or batch.replies or batch.actions):
+        if not (batch.rows or batch.replies or batch.sure_replies or batch.actions):
             return
         # In the batch that it counts: so a store never says that it holds more, or less, than it does.
         batch.rows[PROGRESS] = batch.number.to_bytes(PROGRESS_BYTES)

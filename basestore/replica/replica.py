@@ -72,14 +72,9 @@ class Replica:
     """The rows of one node. `damaged` names the rows found damaged, for `Healing` to heal."""
 
     def __init__(
-        self,
-        group_commit: GroupCommit,
-        summaries: Summaries,
-        buckets: Buckets,
-        digester: Digester,
-        clock: HybridClock,
-        marks_bytes_max: int = MARKS_BYTES_DEFAULT,
-    ) -> None:
+        self, group_commit: GroupCommit, summaries: Summaries, buckets: Buckets, digester: Digester,
+        clock: HybridClock, marks_bytes_max: int = MARKS_BYTES_DEFAULT,
+    ) -> None:  # fmt: skip
         self._group_commit = group_commit
         self.summaries = summaries
         self.buckets = buckets
@@ -90,6 +85,8 @@ class Replica:
         self.marks = Marks(marks_bytes_max)
         self.damaged: dict[bytes, None] = {}
         self.learned: Callable[[bytes, bytes], None] = lambda row, head: None  # of what was unlearned
+        self.pending: Callable[[bytes], bytes] = lambda row: b""  # what is accepted, and not learned
+        self.healed: Callable[[bytes, Iterable[bytes]], None] = lambda row, told: None
 
     # --- partitions that come and go ----------------------------------------------------------
 
@@ -186,9 +183,9 @@ class Replica:
         if held == ABSENT or (not held.startswith(record.head) and self.rule(row).beats(record.head, held)):
             self._store(row, record.blob, held)
 
-    def replace_damaged(self, row: bytes, records: Iterable[Record | None]) -> None:
-        """Heal a damaged row: put the winner of what enough other replicas hold in its place, or
-        nothing if they hold nothing. What the damaged one counted for is the scrub's to find out."""
+    def replace_damaged(self, row: bytes, records: Iterable[Record | None], told: Iterable[bytes]) -> None:
+        """Heal a damaged row: put the winner of what enough other replicas hold in its place, or nothing.
+        `told`: what they have accepted, not learned. What it counted for is the scrub's to find out."""
         self.damaged.pop(row, None)
         # In one batch with what comes: the sums still count what the row held, whatever it was.
         self.summaries.suspect(row_partition(row))
@@ -202,6 +199,7 @@ class Replica:
         else:
             self._group_commit.stage(keyspace.record(row), None)
             self.marks.note(row, ABSENT)
+        self.healed(row, told)
 
     def _store(self, row: bytes, blob: bytes, held: bytes) -> None:
         """DamagedRecord when the digest does not fit: nothing is stored that was not looked at here."""
@@ -284,7 +282,7 @@ class Replica:
             try:
                 self.drop(row)
             except DamagedRecord:
-                self.replace_damaged(row, ())
+                self.replace_damaged(row, (), ())
         return len(stored)
 
     # --- what is held -------------------------------------------------------------------------
@@ -373,7 +371,9 @@ class Replica:
         if message.digest and len(blob) > DIGEST_BYTES_MIN:
             answer, size = HeldDigest(message.id, blob[:HEAD_BYTES], stable, lossy, lost), SMALL_BYTES
         else:
-            answer, size = Held(message.id, blob, stable, lossy, lost), SMALL_BYTES + len(blob)
+            accepted = self.pending(row) if message.healing else b""
+            answer = Held(message.id, blob, stable, lossy, lost, accepted)
+            size = SMALL_BYTES + len(blob + accepted)
         self._group_commit.reply(outbox, answer, keyspace.record(row), size)
 
     def sound(self, row: bytes, stored: bytes) -> Record:

@@ -27,7 +27,7 @@ class AcceptorView:
     """What a replica of a register is to its row. Ballots are the beginnings of versions, in words.
 
     store         the id of the store that it runs on
-    part          acceptor; barred, for its store was lost, until it is taken in; unbound, where the topology
+    role          acceptor; barred, for its store was lost, until it is taken in; unbound, where the topology
                   names another store, or none yet; memory, where it would forget what it promises
     promised      the ballot below which it accepts nothing; None: all that it had promised is closed by now
     accepted      the ballot of the record that it has accepted and not learned; None: there is none
@@ -37,7 +37,7 @@ class AcceptorView:
     """
 
     store: bytes
-    part: str
+    role: str
     promised: str | None
     accepted: str | None
     accepted_as: Version | None
@@ -52,7 +52,7 @@ class AcceptorView:
             for each in (row.promised, ballot_of(row.accepted), ballot_of(learned))
         )
         return cls(
-            row.store, row.part, promised, accepted, version_of(row.accepted_as),
+            row.store, row.role, promised, accepted, version_of(row.accepted_as),
             None if row.age_ms < 0 else row.age_ms, ballot, version_of(row.learned_as),
         )  # fmt: skip
 
@@ -61,7 +61,7 @@ class AcceptorView:
         learned = {"ballot": self.learned, "version": str(self.learned_as)}
         return {
             "store": self.store.hex(),
-            "part": self.part,
+            "role": self.role,
             "promised": self.promised,
             "accepted": None if self.accepted is None else accepted,
             "learned": None if self.learned is None else learned,
@@ -248,7 +248,8 @@ class Explanation:
             "key": key,
             "key_encoding": encoding,
             "bucket": self.bucket,
-            "rule": self.rule.value,
+            "rule": self.rule.word,
+            "agreed": self.rule.agreed,
             "replicas": {name: view.as_json() for name, view in self.replicas.items()},
             "winner": None if self.winner is None else str(self.winner),
             "known_as": None if self.known_as is None else str(self.known_as),

@@ -2,7 +2,7 @@
 
 Only replicas whose word counts are weighed: one that is down, not whole, or whose record is damaged is shown,
 and that is all. Of a register the winner is what is known to be chosen, whether a replica has learned it yet
-or not; what some have accepted beyond that is pending (`repair/standing.py`). Pure; refuses to guess what an
+or not; what some have accepted beyond that is pending (`repair/verdict.py`). Pure; refuses to guess what an
 unheard member holds.
 """
 
@@ -29,7 +29,7 @@ from basestore.repair.digest_tree import due_of
 from basestore.repair.paxos import ballot_of
 from basestore.repair.read_repair import NOTHING, plan
 from basestore.repair.rule import Rule
-from basestore.repair.standing import Agreed, Seen, agreed, beats, findable, reason
+from basestore.repair.verdict import Agreed, Seen, agreed, beats, findable, reason
 from basestore.repair.version import HEAD_BYTES, VERSION_BYTES, Record, Version, is_tombstone
 from basestore.results.answers import SENSELESS, error_of, senseless, version_of
 from basestore.results.explanation import (
@@ -150,7 +150,7 @@ def _by_acceptors(
         if row is None:
             seen[number] = Seen(learned, votes=False)
         else:
-            seen[number] = Seen(learned, row.accepted, row.since, row.part == ACCEPTOR)
+            seen[number] = Seen(learned, row.accepted, row.since, row.role == ACCEPTOR)
             known_as[ballot_of(learned)] = version_of(row.learned_as)
             known_as[ballot_of(row.accepted)] = version_of(row.accepted_as)
     met = quorums(tuple(answer.old), tuple(answer.new))[Level.SERIAL].met
@@ -229,8 +229,8 @@ def _mends(
             finishes = row.accepted != b"" and ballot_of(row.accepted) >= ballot_of(best)
             if finishes:
                 mends.append(Mend(name, "finishing"))
-            if row.part in _JOINING:
-                mends.append(Mend(name, _JOINING[row.part]))
+            if row.role in _JOINING:
+                mends.append(Mend(name, _JOINING[row.role]))
             enough |= finishes
         behind = held is not None and held != best and at not in purged
         if not enough and (state == DOWN or behind):

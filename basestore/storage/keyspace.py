@@ -5,6 +5,7 @@ is held of a partition lies together:
 
     r row                         a record, and its sequence
     q row                         what was promised and accepted of it (`registers/acceptors.py`)
+    q partition                   the ballot up to which none is taken there
     s partition                   the sums and stamps of what is held of it (`replica/summaries.py`)
     n partition, node             the sums of its leaves
     l partition, sequence         what was stored then
@@ -131,7 +132,7 @@ def floor(partition: int) -> bytes:
 
 
 def acceptors(after: bytes = b"") -> Span:
-    """The same of all rows behind this one."""
+    """What `acceptor` and `floor` keep of all rows and partitions behind this row."""
     return ACCEPTOR + after + (b"\0" if after else b""), whole(ACCEPTOR)[1]
 
 

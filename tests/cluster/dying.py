@@ -28,8 +28,8 @@ from basestore.cluster.peers import Peers
 from basestore.instant import Instant
 from basestore.protocol.replication import Accept, Learn
 from basestore.registers.acceptors import Acceptors
-from basestore.registers.learning import Learning
-from basestore.registers.serial import Serial
+from basestore.registers.announcements import Announcements
+from basestore.registers.proposer import Proposer
 from basestore.repair.paxos import ballot_of
 from tests.cluster.processes import SERVE, NodeProcess
 
@@ -69,22 +69,24 @@ class Death:
 
     def install(self) -> None:
         """Watch from now on."""
-        sends, applies, learns = Peers.send, Serial.applied, Learning.add
+        sends, applies, learns = Peers.send, Proposer.applied, Announcements.add
 
         def send(peers: Peers, member: int, message: Any, size: int = SMALL_BYTES) -> bool:
             if isinstance(message, Accept) and not self.lets(peers, member, message):
                 return True
             return sends(peers, member, message, size)
 
-        def applied(serial: Serial, member: int, answer: Ack, now: Instant) -> None:
+        def applied(serial: Proposer, member: int, answer: Ack, now: Instant) -> None:
             self.accepted(answer)
             applies(serial, member, answer, now)
 
-        def learned(learning: Learning, members: tuple[int, ...], row: bytes, ballot: bytes) -> None:
+        def learned(
+            announcements: Announcements, members: tuple[int, ...], row: bytes, ballot: bytes
+        ) -> None:
             self.chosen(ballot)
-            learns(learning, members, row, ballot)
+            learns(announcements, members, row, ballot)
 
-        Peers.send, Serial.applied, Learning.add = send, applied, learned  # type: ignore[assignment, method-assign]
+        Peers.send, Proposer.applied, Announcements.add = send, applied, learned  # type: ignore[assignment, method-assign]
 
     @property
     def _is_doomed(self) -> bool:

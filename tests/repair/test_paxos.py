@@ -1,5 +1,5 @@
 """The promises of an acceptor, what a proposer concludes, and both together under any schedule. Covers
-`repair/paxos.py`."""
+`repair/paxos.py` and `repair/compare_and_set.py`."""
 
 from collections.abc import Generator
 from itertools import count
@@ -8,25 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basestore.repair.paxos import (
-    NO_BALLOT,
-    NOTHING,
-    Acceptor,
-    Condition,
-    Known,
-    Next,
-    Proposal,
-    Refused,
-    Told,
-    ballot_of,
-    known,
-    number_of,
-)
+from basestore.repair.compare_and_set import NOTHING, Attempt, Condition, Next, number_of
+from basestore.repair.paxos import NO_BALLOT, Acceptor, Known, Told, TooLow, ballot_of, gathered
 from basestore.repair.version import Record, Version
 from tests.worlds.records import DIGESTER, ROW
 
-ANYHOW, IF_ABSENT, IF_VERSION, IF_VALUE, ADD = Condition
-FOR_EVER = 1 << 62
+UNCONDITIONAL, IF_ABSENT, IF_VERSION, IF_VALUE, ADD = Condition
 
 
 def ballot(stamp: int, origin: int = 1) -> bytes:
@@ -62,17 +49,24 @@ class TestRecord:
 class TestAcceptor:
     def test_it_is_stored_and_found_again(self) -> None:
         for each in (Acceptor(), Acceptor(7, ballot(3)), Acceptor(7, ballot(3), record(2).blob)):
-            assert Acceptor.decode(each.encode())[2] == each.accepted
-            assert Acceptor.decode(each.encode()).encode() == each.encode()
+            assert Acceptor.decode(each.encode()) == each
 
     def test_it_promises_only_what_is_above_all_that_it_knows(self) -> None:
         held = Acceptor(1, ballot(5), record(4).blob)
         for stamp in (3, 4, 5):
-            assert isinstance(held.prepare(ballot(stamp), b"", 0, 2), Refused)
-        assert held.prepare(ballot(6), b"", 0, 2) == Acceptor(1, ballot(6), record(4).blob)
-        assert isinstance(Acceptor().prepare(ballot(6), ballot(6), 0, 2), Refused)
-        assert isinstance(Acceptor().prepare(ballot(6), b"", 6, 2), Refused)
-        assert Acceptor().prepare(ballot(7), ballot(6), 6, 2) == Acceptor(2, ballot(7))
+            assert isinstance(held.prepare(ballot(stamp), b"", 0, 0, 2), TooLow)
+        assert isinstance(Acceptor().prepare(ballot(6), record(6).blob, 0, 0, 2), TooLow)
+        assert isinstance(Acceptor().prepare(ballot(6), b"", 6, 0, 2), TooLow)
+
+    def test_who_prepares_is_told_of_the_greatest_that_it_has_accepted_or_learned(self) -> None:
+        four, six = record(4).blob, record(6).blob
+        held = Acceptor(1, ballot(5), four)
+        assert held.prepare(ballot(6), b"", 0, 3, 2) == (
+            Acceptor(1, ballot(6), four),
+            Told(four, False, 1, 3),
+        )
+        assert held.prepare(ballot(7), six, 6, 3, 2) == (Acceptor(1, ballot(7), four), Told(six, True, 0, 3))
+        assert Acceptor().prepare(ballot(7), b"", 6, 3, 2) == (Acceptor(2, ballot(7)), Told(b"", True, 0, 3))
 
     def test_a_refusal_names_a_ballot_above_which_it_would_not_refuse(self) -> None:
         for held, learned, closed in (
@@ -80,23 +74,23 @@ class TestAcceptor:
             (Acceptor(1, ballot(5), record(5).blob), ballot(7), 0),
             (Acceptor(), b"", 9),
         ):
-            refused = held.prepare(ballot(1), learned, closed, 1)
-            assert isinstance(refused, Refused)
+            refused = held.prepare(ballot(1), learned, closed, 0, 1)
+            assert isinstance(refused, TooLow)
             above = ballot(int.from_bytes(refused.ballot[:8]) + 1)
-            assert isinstance(held.prepare(above, learned, closed, 1), Acceptor)
+            assert isinstance(held.prepare(above, learned, closed, 0, 1), tuple)
 
     def test_it_accepts_nothing_below_its_promise_and_nothing_that_is_learned_or_closed(self) -> None:
         five = record(5).blob
-        assert isinstance(Acceptor(1, ballot(6)).accept(five, b"", b"", 0, 1), Refused)
-        assert isinstance(Acceptor().accept(five, b"", ballot(5), 0, 1), Refused)
-        assert isinstance(Acceptor().accept(five, b"", b"", 5, 1), Refused)
-        assert isinstance(Acceptor(1, b"", record(6).blob).accept(five, b"", b"", 0, 1), Refused)
+        assert isinstance(Acceptor(1, ballot(6)).accept(five, b"", b"", 0, 1), TooLow)
+        assert isinstance(Acceptor().accept(five, b"", ballot(5), 0, 1), TooLow)
+        assert isinstance(Acceptor().accept(five, b"", b"", 5, 1), TooLow)
+        assert isinstance(Acceptor(1, b"", record(6).blob).accept(five, b"", b"", 0, 1), TooLow)
         assert Acceptor(1, ballot(5)).accept(five, ballot(8), ballot(4), 4, 3) == Acceptor(3, ballot(8), five)
 
     def test_an_acceptance_may_promise_the_next_ballot(self) -> None:
         held = Acceptor().accept(record(5).blob, ballot(8), b"", 0, 1)
         assert isinstance(held, Acceptor)
-        assert isinstance(held.prepare(ballot(7), b"", 0, 1), Refused)
+        assert isinstance(held.prepare(ballot(7), b"", 0, 0, 1), TooLow)
         assert isinstance(held.accept(record(8, replaced=version(5)).blob, b"", b"", 0, 1), Acceptor)
 
     def test_what_is_learned_takes_the_place_of_what_is_accepted_up_to_it(self) -> None:
@@ -113,21 +107,21 @@ class TestAcceptor:
 class TestLearner:
     def test_of_a_quorum_the_greatest_counts_and_is_chosen_if_one_has_learned_it(self) -> None:
         low, high = record(4).blob, record(6).blob
-        assert known([Told(low, True, 0, 0), Told(high, False, 3, 0)]) == Known(Record(high), False)
-        assert known([Told(high, True, 0, 0), Told(high, False, 3, 0)]) == Known(Record(high), True)
-        assert known([Told(b"", True, 0, 7), Told(b"", True, 0, 9)]) == Known(None, True, 9)
+        assert gathered([Told(low, True, 0, 0), Told(high, False, 3, 0)]) == Known(Record(high), False)
+        assert gathered([Told(high, True, 0, 0), Told(high, False, 3, 0)]) == Known(Record(high), True)
+        assert gathered([Told(b"", True, 0, 7), Told(b"", True, 0, 9)]) == Known(None, True, 9)
 
 
-def write(condition: Condition = ANYHOW, expected: bytes = b"", **facts: object) -> Proposal:
-    return Proposal(condition, expected, b"proposal")._replace(**facts)  # type: ignore[arg-type]
+def write(condition: Condition = UNCONDITIONAL, expected: bytes = b"", **facts: object) -> Attempt:
+    return Attempt(condition, expected, b"proposal")._replace(**facts)  # type: ignore[arg-type]
 
 
 class TestProposer:
     @pytest.mark.parametrize(
         ("condition", "expected", "held", "weighed"),
         [
-            (ANYHOW, b"", None, Next.PROPOSE),
-            (ANYHOW, b"", record(5), Next.PROPOSE),
+            (UNCONDITIONAL, b"", None, Next.PROPOSE),
+            (UNCONDITIONAL, b"", record(5), Next.PROPOSE),
             (IF_ABSENT, b"", None, Next.PROPOSE),
             (IF_ABSENT, b"", record(5, b"", tombstone=True), Next.PROPOSE),
             (IF_ABSENT, b"", record(5, expires_ms=99), Next.PROPOSE),
@@ -151,7 +145,7 @@ class TestProposer:
     ) -> None:
         assert write(condition, expected).weigh(Known(held, True), 100) is weighed
 
-    @pytest.mark.parametrize("condition", [ANYHOW, IF_ABSENT, IF_VALUE, ADD])
+    @pytest.mark.parametrize("condition", [UNCONDITIONAL, IF_ABSENT, IF_VALUE, ADD])
     def test_what_was_sent_and_is_found_or_was_replaced_stands(self, condition: Condition) -> None:
         sent = write(condition, identity=version(5), meant=version(3))
         mine = record(7, identity=version(5), replaced=version(3))
@@ -179,7 +173,7 @@ class TestProposer:
         assert (
             write(IF_VERSION, version(3), identity=version(5), meant=version(3)).weigh(other, 0) is Next.LOST
         )
-        for condition in (ANYHOW, ADD):
+        for condition in (UNCONDITIONAL, ADD):
             assert write(condition, identity=version(5), meant=version(3)).weigh(other, 0) is Next.PROPOSE
 
     def test_whose_place_another_took_compares_with_what_that_left(self) -> None:
@@ -192,7 +186,7 @@ class TestProposer:
 
     def test_behind_two_others_nobody_knows(self) -> None:
         far = Known(record(9, replaced=version(8)), True)
-        for condition in (ANYHOW, IF_VERSION, IF_ABSENT, ADD):
+        for condition in (UNCONDITIONAL, IF_VERSION, IF_ABSENT, ADD):
             sent = write(condition, version(3), identity=version(5), meant=version(3))
             assert sent.weigh(far, 0) is Next.UNKNOWN
 
@@ -209,7 +203,7 @@ class TestProposer:
         assert again.weigh(Known(record(8, replaced=version(3)), True), 0) is Next.LOST
         assert again.weigh(Known(record(8), True), 0) is Next.UNKNOWN
         assert again.weigh(Known(None, True), 0) is Next.UNKNOWN
-        for condition in (ANYHOW, IF_ABSENT, IF_VALUE, ADD):
+        for condition in (UNCONDITIONAL, IF_ABSENT, IF_VALUE, ADD):
             assert write(condition, again=True).weigh(Known(None, True), 0) is Next.UNKNOWN
 
 
@@ -235,7 +229,8 @@ class Synod:
         self.acknowledged: list[bytes] = []
 
     def proposer(self, origin: int) -> Generator[None, None, None]:
-        """One write, asking an acceptor a step; it gives up when it is refused."""
+        """Writes, one after the other, asking an acceptor a step; refused, it prepares another ballot. It
+        ends with one that it finds accepted already, or of which it cannot know what became."""
         proposal = write(proposal=origin.to_bytes(8))
         skip: tuple[bytes, Known] | None = None
         while True:
@@ -243,13 +238,13 @@ class Synod:
                 mine, told = ballot(next(self.stamps), origin), list[Told]()
                 for at in range(3):
                     yield
-                    after = self.acceptors[at].prepare(mine, ballot_of(self.learned[at]), 0, 1)
-                    if isinstance(after, Acceptor) and len(told) < 2:
-                        self.acceptors[at] = after
-                        told.append(after.told(self.learned[at], 0))
+                    promise = self.acceptors[at].prepare(mine, self.learned[at], 0, 0, 1)
+                    if not isinstance(promise, TooLow) and len(told) < 2:
+                        self.acceptors[at] = promise[0]
+                        told.append(promise[1])
                 if len(told) < 2:
                     continue
-                found = known(told)
+                found = gathered(told)
             else:
                 (mine, found), skip = skip, None
             weighed = proposal.weigh(found, 0)

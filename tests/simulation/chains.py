@@ -24,6 +24,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from basestore.consistency import Level
+from basestore.repair import paxos
 from basestore.storage.engine import Batch
 from tests.simulation import stored as s
 from tests.simulation.seats import JOINT
@@ -37,6 +38,7 @@ BALLOT, SINCE, STATE = 16, 8, 24
 DESCENDS = 8
 NOTHING = bytes(s.VERSION)
 NONE = b"\xff" * BALLOT  # above all ballots
+TOLD = paxos.TOLD.to_bytes(SINCE)  # the epoch of what a store has not accepted itself
 Taken = tuple[bytes, int, bytes]  # row, epoch, record
 
 
@@ -113,7 +115,7 @@ class Chains:
 
     def staged(self, commit: Any, key: bytes, value: bytes | None) -> None:
         """A store is about to keep this of a row that it has promised or accepted something of."""
-        if value is not None and len(value) > STATE:
+        if value is not None and len(value) > STATE and value[:SINCE] != TOLD:
             taken = key[1:], int.from_bytes(value[:SINCE]), value[STATE:]
             self._staged.setdefault(commit, []).append(taken)
             ballot = value[STATE : STATE + BALLOT]
@@ -144,7 +146,8 @@ class Chains:
     @staticmethod
     def _note(accepted: dict[bytes, bytes], row: bytes, value: bytes | None, learned: bytes | None) -> None:
         """What is accepted and not learned; what is learned may still stand there as accepted."""
-        ballot = value[STATE : STATE + BALLOT] if value is not None else b""
+        own = value is not None and value[:SINCE] != TOLD
+        ballot = value[STATE : STATE + BALLOT] if value is not None and own else b""
         if ballot <= (learned or b"")[:BALLOT]:
             accepted.pop(row, None)
         else:
@@ -206,11 +209,13 @@ class Chains:
                 self.vote(machine, row, since, record)
 
     def lost(self, machine: "Machine") -> None:
-        """Its disk is another, or has lost what was not durable."""
-        accepted = self._accepted[machine.index]
+        """Its disk is another, or has lost what was not durable. What is stable may be purged by half."""
+        accepted, disk = self._accepted[machine.index], machine.disk
         accepted.clear()
-        for key, value in machine.disk.scan(ACCEPTOR, b"r"):
-            self._note(accepted, key[1:], value, machine.disk.get(s.DATA + key[1:]))
+        for key, value in disk.scan(ACCEPTOR, b"r"):
+            stable = s.stable_in(disk.get(s.SUMMARY + key[1:3]))
+            if int.from_bytes(value[STATE : STATE + 8]) > stable:
+                self._note(accepted, key[1:], value, disk.get(s.DATA + key[1:]))
 
     def may_be_gone(self, row: bytes, order: bytes) -> bool:
         """Whether what a session has seen of a row, or what came behind it, may be deleted or expired, or was

@@ -17,7 +17,7 @@ from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.handshake import Goodbye
 from basestore.protocol.heartbeats import Confirmed, Ping, Pong, Remembered, StoreClaim
 from basestore.protocol.membership import OF_RAFT, At, Base, Lacking
-from basestore.protocol.replication import Serial
+from basestore.protocol.replication import Forward
 from tests.simulation.clockwork import Clockwork, Stream
 from tests.simulation.plan import NetworkPlan
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.simulation.machine import Machine
 
 ATTEMPT_S_MAX = 0.6
-ORDERED = (At, Base, Lacking, Serial)
+ORDERED = (At, Base, Lacking, Forward)
 INTRODUCTIONS = (StoreClaim, Remembered, Confirmed, Ping, Pong, Goodbye, *ORDERED, *OF_RAFT)
 
 

@@ -13,7 +13,7 @@ chain is an order, and each operation has one place in it, or, where nothing was
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from basestore.consistency import Level
@@ -32,8 +32,6 @@ from tests.simulation.register_clients import (
 
 if TYPE_CHECKING:
     from tests.simulation.register_worlds import RegisterWorld
-
-Blame = Callable[[str, str], None]
 
 
 class Told(NamedTuple):
@@ -90,6 +88,7 @@ class Judge:
             self._blame("refused", operation, f"was refused ({operation.why[:60]}), and is in the chain")
         if operation.kind == GET or link.tombstone != (operation.kind != "set"):
             self._blame("conditions", operation, "another kind of write stands in the chain")
+        self._judge_life(operation, link)
         if operation.condition == ADD:
             held = self._held(before, link)
             numbers = {int(each or b"0") + int(operation.value) for each in held}
@@ -100,6 +99,14 @@ class Judge:
             self._blame("conditions", operation, f"stands in the chain as {link.value!r}")
         if not any(fulfils(operation, before, each) for each in self._held(before, link)):
             self._blame("conditions", operation, f"stands behind {before}"[:250])
+
+    def _judge_life(self, operation: Operation, link: Link) -> None:
+        """What expires lives for as long as was asked, from when it is written on."""
+        born_ms = WALL_MS + operation.start * 1e3 - self._world.clocks_apart_ms
+        if bool(operation.ttl_ms) != bool(link.expires_ms):
+            self._blame("conditions", operation, f"expires at {link.expires_ms}")
+        elif link.expires_ms and link.expires_ms < born_ms + operation.ttl_ms:
+            self._blame("conditions", operation, f"was to live {operation.ttl_ms} ms, and expires earlier")
 
     def _held(self, before: Link | None, link: Link) -> list[bytes | None]:
         """What a row holds by this record, for who proposes the next one: a value, or None; either where it

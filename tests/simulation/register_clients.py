@@ -16,10 +16,10 @@ from basestore.errors import Contended, InvalidRequest, Overloaded, Unavailable,
 from basestore.intake.caller import ROOM_MAX
 from basestore.protocol.client import (
     ADD,
-    ANYHOW,
     IF_ABSENT,
     IF_VALUE,
     IF_VERSION,
+    NO_CONDITION,
     OUTCOME_LOST,
     Credit,
     Delete,
@@ -75,7 +75,7 @@ class Operation:
     def __init__(self, number: int, client: int, kind: str, row: tuple[str, str], start: float) -> None:
         self.number, self.client, self.kind, self.row, self.start = number, client, kind, row, start
         self.end, self.outcome = float("inf"), PENDING
-        self.condition, self.expected, self.value, self.ttl_ms = ANYHOW, b"", b"", 0
+        self.condition, self.expected, self.value, self.ttl_ms = NO_CONDITION, b"", b"", 0
         self.level, self.timeout_ms, self.proposal = Level.QUORUM, 900, b""
         self.identity = b""  # as which it is repeated
         self.known_by = b""  # the version behind that

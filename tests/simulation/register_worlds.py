@@ -69,6 +69,7 @@ SECONDS = (3.0, 9.0)
 LONG_S, SLOWER_S = 16.0, 0.04
 BESIDE = 0.1  # so many worlds have plain clients, too
 FIRST = 100  # of clients of registers
+UNDER_WAY_MS = 1200.0
 LINGERING = ("pause", "slow link", "cut one way", "clock within")
 
 
@@ -154,12 +155,15 @@ class RegisterWorld(PlannedWorld):
             self.lines.append(f"{self.clockwork.now:9.4f}  c{operation.client} ended {operation}")
 
     @property
+    def clocks_apart_ms(self) -> float:
+        """How far clocks may be from the true time."""
+        return float("inf") if self.clocks_misled or self.plan.clocks_jump else self.plan.drift_ms_max
+
+    @property
     def expiry_slack_ms(self) -> float:
         """How far clocks may be apart, and how long a write may be under way."""
         lingers = any(fault.kind in LINGERING for fault in self.plan.faults)
-        if self.clocks_misled or self.plan.clocks_jump or lingers:
-            return float("inf")
-        return self.plan.drift_ms_max + 1200.0
+        return float("inf") if lingers else self.clocks_apart_ms + UNDER_WAY_MS
 
     @property
     def operations(self) -> int:

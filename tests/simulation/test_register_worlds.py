@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from basestore.protocol.client import ADD, ANYHOW, IF_ABSENT, IF_VALUE, IF_VERSION
+from basestore.protocol.client import ADD, IF_ABSENT, IF_VALUE, IF_VERSION, NO_CONDITION
 from basestore.repair.version import Digester, Record, Version
 from tests.simulation.chains import NOTHING, Chains, Row
 from tests.simulation.kinds import REGISTERS
@@ -77,7 +77,7 @@ class Blamed:
     def __init__(self) -> None:
         self.blamed: list[str] = []
         self.buckets: dict[str, Any] = {CAS: SimpleNamespace(serial=True)}
-        self.expiry_slack_ms = 10.0
+        self.expiry_slack_ms = self.clocks_apart_ms = 10.0
         self.counts = Counter[str]()
 
     def blame(self, check: str, text: str) -> None:
@@ -159,7 +159,7 @@ def test_of_what_is_accepted_a_quorum_chooses() -> None:
 
 
 def told(
-    kind: str, outcome: str, stamp: int, start: float, end: float, *, condition: int = ANYHOW,
+    kind: str, outcome: str, stamp: int, start: float, end: float, *, condition: int = NO_CONDITION,
     expected: bytes = b"", value: bytes = b"v", shown: bytes | None = None, bucket: str = CAS, mine: int = 0,
 ) -> Operation:  # fmt: skip
     operation = Operation(0, 0, kind, (bucket, "k"), start)

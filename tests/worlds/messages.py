@@ -122,7 +122,7 @@ _EXAMPLES: list[Message] = [
     rep.Rejected(1, "why", True),
     rep.Moved(1, 7),
     rep.Read(1, ROW, 5000, False, False, True),
-    rep.Held(1, RECORD, 7, True, 9),
+    rep.Held(1, RECORD, 7, True, 9, RECORD),
     rep.ReadRange(1, [0, 1], b"default", b"k", b"", 10, 4000, 5000),
     rep.Range(1, [ROW, RECORD], True, [7, 0]),
     rep.HeldDigest(1, HEAD, 7, True, 9),
@@ -134,8 +134,10 @@ _EXAMPLES: list[Message] = [
     rep.Refused(1, BALLOT),
     rep.Learn([ROW], [BALLOT]),
     rep.Peek(1, ROW, 5000),
-    rep.Serial(1, ROW, b"value", 0, False, 2, VERSION, IDENTITY[:PROPOSAL_BYTES] + VERSION, True, False, 900),
-    rep.SerialDone(1, 2, VERSION, VERSION, RECORD, 2, [0, 1, 1, 1, 2, 0], 0, "", [], b""),
+    rep.Forward(
+        1, ROW, b"value", 0, False, 2, VERSION, IDENTITY[:PROPOSAL_BYTES] + VERSION, True, False, 900
+    ),
+    rep.ForwardDone(1, 2, VERSION, VERSION, RECORD, 2, [0, 1, 1, 1, 2, 0], 0, "", [], b""),
     groups.WriteMany([1, 2], "default", [b"k", b"l"], [b"v", b""], 2, 5000, [IDENTITY[:8]] * 2, 7, False),
     groups.GetMany([1, 2], "default", [b"k", b"l"], 1, 5000),
     groups.Stored([1, 2], [bytes(IDENTITY_BYTES)] * 2, [3, 4], 2, 2, [1, 1, 2, 0]),
@@ -199,7 +201,7 @@ _SOUND: dict[type[Any], dict[str, st.SearchStrategy[Any]]] = {
     client.Page: {"rows": in_turn(*[_LEAVES[bytes]] * 4)},
     operator.Trace: {"row": _row},
     rep.Superseded: {"head": _head},
-    rep.Held: {"record": st.just(b"") | _record},
+    rep.Held: {"record": st.just(b"") | _record, "accepted": st.just(b"") | _record},
     rep.HeldDigest: {"head": _head},
     rep.Range: {
         "rows": in_turn(_row, _record),

@@ -2,30 +2,30 @@
 
 from collections.abc import Callable
 from typing import Any
-from unittest.mock import patch
 
+from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
 from basestore.protocol.client import (
     ADD,
-    ANYHOW,
     IF_ABSENT,
     IF_VALUE,
     IF_VERSION,
+    NO_CONDITION,
     Delete,
     Get,
     Got,
     Set,
     Written,
 )
-from basestore.protocol.replication import Accept, Learn, Peek, Prepare, Serial
-from basestore.registers import learning
+from basestore.protocol.codec import Message
+from basestore.protocol.replication import Accept, Forward, Learn, Peek, Prepare
 from basestore.repair.rule import Rule
 from basestore.repair.version import Version
 from basestore.results.receipts import Item
 from basestore.rows import row_partition
 from tests.worlds.world import Call, World
 
-SAID = (Prepare, Accept, Learn, Peek, Serial)
+SAID = (Prepare, Accept, Learn, Peek, Forward)
 
 
 class RegisterWorld(World):
@@ -41,7 +41,9 @@ class RegisterWorld(World):
         """Whether a node is an acceptor of all that it holds."""
         node = self.node(index)
         seating = node.certificates.seating
-        return all(seating.votes(partition, node.identity.store) for partition in seating.seats)
+        return all(
+            seating.votes(partition, node.registers.acceptors.accepts()) for partition in seating.seats
+        )
 
     def until(self, true: Callable[[], bool], seconds: float = 30.0) -> None:
         """Let time pass until this is so."""
@@ -53,31 +55,32 @@ class RegisterWorld(World):
     def votes(self, index: int, key: str) -> bool:
         """Whether a node is an acceptor of a row."""
         node = self.node(index)
-        return node.certificates.seating.votes(row_partition(self.row(key, "cas")), node.identity.store)
+        acceptor = node.registers.acceptors.accepts()
+        return node.certificates.seating.votes(row_partition(self.row(key, "cas")), acceptor)
 
     def lose_store(self, index: int) -> None:
         """It comes back with nothing."""
         self.wipe(index)
         self.start(index)
 
-    def accepted_by(self, key: str, value: str, *who: int) -> None:
-        """A write that only these accept, and nobody learns."""
-        self.lose = lambda sent: (
-            isinstance(sent.message, Learn) or (isinstance(sent.message, Accept) and sent.target not in who)
-        )
-        with patch.object(learning, "Learn", lambda rows, ballots: Learn(rows, [bytes(16) for _ in ballots])):
-            call = self.write(self.home(key), key, value, timeout_s=0.3)
-            self.until(lambda: call.done)
-        self.lose = lambda sent: False
-
     def home(self, key: str, bucket: str = "cas") -> int:
         """The node that writes it while all are alive."""
         return self.replicas(key, bucket)[0]
 
+    def answers(self, index: int, *requests: Message) -> list[Message]:
+        """What an acceptor says to these, of which none has come over a link."""
+        node, outbox = self.node(index), Outbox(set())
+        for request in requests:
+            node.registers.acceptors.handlers[type(request)](node.me, outbox, request, self.now(index))
+        node.group_commit.commit()
+        node.engine.sync()
+        node.group_commit.durable(node.group_commit.sequence)
+        return outbox.take()
+
     # --- asking: nothing moves yet ---------------------------------------------------------------
 
     def write(
-        self, at: int, key: str, value: str, condition: int = ANYHOW, expected: bytes = b"", *,
+        self, at: int, key: str, value: str, condition: int = NO_CONDITION, expected: bytes = b"", *,
         bucket: str = "cas", timeout_s: float = 1.0, ttl_s: float = 0.0, identity: bytes = b"",
         again: bool = False, level: Level = Level.QUORUM,
     ) -> Call:  # fmt: skip
@@ -92,7 +95,7 @@ class RegisterWorld(World):
         )  # fmt: skip
 
     def remove(self, at: int, key: str, version: Version | None = None) -> Call:
-        condition, expected = (IF_VERSION, version.encode()) if version else (ANYHOW, b"")
+        condition, expected = (IF_VERSION, version.encode()) if version else (NO_CONDITION, b"")
         return self.ask(
             at,
             lambda request: Delete(
@@ -114,7 +117,7 @@ class RegisterWorld(World):
         return call.page()
 
     def put_register(
-        self, at: int, key: str, value: str, condition: int = ANYHOW, expected: bytes = b""
+        self, at: int, key: str, value: str, condition: int = NO_CONDITION, expected: bytes = b""
     ) -> Written:
         answer = self.done(self.write(at, key, value, condition, expected))
         assert isinstance(answer, Written), answer

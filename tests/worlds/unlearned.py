@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 from basestore.protocol.replication import Accept, Learn
-from basestore.registers import learning
+from basestore.registers import announcements
+from basestore.repair.paxos import ballot_of
+from basestore.rows import row_partition
 from tests.worlds.registers import RegisterWorld
 
 
@@ -13,7 +15,9 @@ from tests.worlds.registers import RegisterWorld
 def unlearning() -> Iterator[None]:
     """Nobody learns what is chosen meanwhile: all are told to learn what is accepted under a ballot that
     nobody has used."""
-    with patch.object(learning, "Learn", lambda rows, ballots: Learn(rows, [bytes(16) for _ in ballots])):
+    with patch.object(
+        announcements, "Learn", lambda rows, ballots: Learn(rows, [bytes(16) for _ in ballots])
+    ):
         yield
 
 
@@ -31,3 +35,27 @@ def unfinished(world: RegisterWorld) -> None:
     """From now on nobody finishes by himself what is left."""
     for index in range(len(world.engines)):
         world.node(index).registers.acceptors.finish = lambda row, now: None
+
+
+def left_unlearned(world: RegisterWorld, key: str) -> bytes:
+    """A write that a quorum accepts and nobody learns. Returns its ballot."""
+    home = world.home(key)
+    world.lose = lambda sent: isinstance(sent.message, Learn)
+    world.put_register(home, key, "first")
+    with unlearning():
+        stored = world.put_register(home, key, "left")
+        world.settle()
+    return ballot_of(stored.order)
+
+
+def ballot(stamp: int, origin: bytes = b"\0") -> bytes:
+    return stamp.to_bytes(8) + origin * 8
+
+
+def come_again(world: RegisterWorld, index: int, key: str) -> None:
+    """As if it had given up its seat and had it again since."""
+    partition, seating = row_partition(world.row(key, "cas")), world.node(index).certificates.seating
+    seats = seating.seats[partition]
+    since = seats.since + 5
+    seating.seats[partition] = seats._replace(since=since)
+    seating.bind(seating.stores, seating.barred, {partition: since})

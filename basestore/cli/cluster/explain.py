@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _HEADER = ("REPLICA", "STATE", "VERSION", "WRITTEN", "AGE", "BY", "DIGEST", "")
 _ACCEPTORS = ("ACCEPTOR", "STORE", "PART", "PROMISED", "ACCEPTED", "FOR", "ITS WRITE", "LEARNED")
-_PARTS = {
+_ROLES = {
     "acceptor": "counts",
     "barred": "not taken in yet",
     "unbound": "not bound yet",
@@ -142,7 +142,7 @@ def _acceptor_row(name: str, view: "AcceptorView") -> tuple[object, ...]:
     if view.accepted is not None:
         waits = "this start" if view.accepted_ms is None else text.age(view.accepted_ms)
     return (
-        name, view.store.hex()[:_STORE_DIGITS], _PARTS[view.part], view.promised or "-", view.accepted or "-",
+        name, view.store.hex()[:_STORE_DIGITS], _ROLES[view.role], view.promised or "-", view.accepted or "-",
         waits, view.accepted_as or "-", view.learned or "-",
     )  # fmt: skip
 

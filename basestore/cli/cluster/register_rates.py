@@ -19,9 +19,9 @@ class RegisterRates(NamedTuple):
     """Of one node, in the time between two samples.
 
     writes_per_s     writes of registers that its clients have had answered
-    one_round        the share of ballots proposed under here that needed not be prepared; None: none were
+    one_round        the share of ballots used here that did not need preparing; None: none were used
     conflicts_per_s  ballots that it refused as an acceptor, for it knew of a later one
-    helps_per_s      writes that another had begun, finished here
+    helps_per_s      tries to finish a write that was found accepted: another's, or its own
     unlearned        rows that it has accepted and not learned, now
     """
 

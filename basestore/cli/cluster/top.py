@@ -62,9 +62,9 @@ def top_command(target: Target, once: bool, interval: float) -> int:
                    have under way at least; brownout 0 to 2: how much the node leaves out; deferred: hints
                    of writes that were kept for later
     registers/s    writes of registers that its clients have had answered; one round: the share of ballots
-                   that needed not be prepared first; conflicts/s: ballots refused, for a later one was
-                   known; helps/s: writes of others finished here; unlearned: rows accepted, and not
-                   learned now. Shown where registers are used
+                   that did not need preparing, reads and retries included; conflicts/s: ballots refused,
+                   for a later one was known; helps/s: tries to finish a write that was found accepted;
+                   unlearned: rows accepted, and not learned now. Shown where registers are used
     ideal          when the level would have been met, whatever level was asked for
 
     With -o json each line is a frame. Into a pipe, frames are plain text, one after the other. A terminal of

@@ -82,4 +82,4 @@ def _next_step(key: bytes, bucket: str, receipt: "Receipt") -> str:
     get = f"basestore get {shlex.quote(text.printable(key))} --bucket {shlex.quote(bucket)} -o json"
     if receipt.value is None:
         return f"Nothing was done. To write there nevertheless: --if-absent, if `{get}` still finds nothing."
-    return f"Nothing was done. `{get}` shows what the key holds by then: compare with that (--if-version)."
+    return f"Nothing was done. `{get}` shows what the key holds now: compare with that (--if-version)."

@@ -217,6 +217,7 @@ class TestIdle:
             return Got(request.id, True, request.key, bytes(24), 0, 1, 1, False, 0)  # type: ignore[attr-defined]
 
         async def body(store: Any) -> None:
+            assert (await store.get("first")).value == b"first"  # it is connected
             with pytest.raises(ReadTimeout):
                 await store.get("slow", timeout=0.1)
             for n in range(20):

@@ -115,7 +115,7 @@ def test_what_is_left_is_finished_by_a_quorum_or_by_all_that_are_left(
     seating = Seating(0, {7: seats})
     seating.dead = frozenset(dead)
     seating.bind({}, {7: {*barred}} if barred else {}, {})
-    quorum = seating.left_quorum(7)
+    quorum = seating.surviving_quorum(7)
     assert enough is None or quorum.met(enough)
     assert not quorum.met(few)
     assert not quorum.met(())

@@ -57,12 +57,30 @@ def test_what_is_learned_is_chosen_and_each_acceptor_says_what_it_knows() -> Non
     assert set(told.reads.values()) == {(version,)}
     for index, name in enumerate(("n1", "n2", "n3")):
         acceptor = view(told, name)
-        assert (acceptor.store, acceptor.part) == (world.node(index).identity.store, "acceptor")
+        assert (acceptor.store, acceptor.role) == (
+            world.node(index).registers.acceptors.accepts(),
+            "acceptor",
+        )
         assert acceptor.promised is not None  # of the next write
         assert acceptor.promised > ballot_text(stored.order[:16]) == acceptor.learned
         assert (acceptor.accepted, acceptor.learned_as) == (None, version)
         assert f"\n{name}        {acceptor.store.hex()[:8]}  counts  {acceptor.promised}" in in_words(told)
     assert told.mends == ()
+
+
+def test_an_acceptor_that_was_killed_under_interval_is_shown_as_the_one_that_it_is() -> None:
+    world = RegisterWorld(durability="interval", reconcile=True)
+    world.put_register(0, "k", "1")
+    world.settle()
+    index = other_than(world.home("k"))[0]
+    before = world.node(index).identity.store
+    world.restart(index)
+    world.run(30)
+    assert world.node(index).identity.store != before, "its last moments may be lost"
+    told = explain(world, "k")
+    assert [view(told, name).role for name in ("n1", "n2", "n3")] == ["acceptor"] * 3
+    assert told.mends == ()
+    assert world.state(index).facts["register partitions barred"] == "0"
 
 
 def test_in_other_buckets_nothing_is_said_of_acceptors() -> None:
@@ -201,18 +219,18 @@ def test_whose_store_was_lost_does_not_count_until_it_is_taken_in() -> None:
     seating = world.node(index).certificates.seating
     world.until(lambda: bool(seating.stores))
     told = explain(world, "k", at=at)
-    assert view(told, name).part == "unbound"
+    assert view(told, name).role == "unbound"
     assert Mend(name, "binding") in told.mends
     assert "not bound yet" in in_words(told)
     world.until(lambda: bool(seating.out) and world.node(index).state == "up")
     told = explain(world, "k", at=at)
-    assert view(told, name).part == "barred"
+    assert view(told, name).role == "barred"
     assert view(told, name).store == world.node(index).identity.store
     assert Mend(name, "taking in") in told.mends
     assert "not taken in yet" in in_words(told)
     world.until(lambda: not seating.out, 60)
     told = explain(world, "k", at=at)
-    assert view(told, name).part == "acceptor"
+    assert view(told, name).role == "acceptor"
     assert told.mends == ()
 
 
@@ -285,12 +303,27 @@ def test_a_member_that_was_not_heard_has_no_part(rule: Rule) -> None:
     assert told.reads[Level.QUORUM] is None
 
 
-@pytest.mark.parametrize(("part", "chosen"), [(ACCEPTOR, True), ("barred", False), ("unbound", False)])
-def test_only_acceptors_count_for_a_quorum(part: str, chosen: bool) -> None:
+@pytest.mark.parametrize(
+    ("rule", "word", "agreed"),
+    [
+        (Rule.LAST_WRITE_WINS, "last-write-wins", False),
+        (Rule.FIRST_WRITE_WINS, "first-write-wins", False),
+        (Rule.REGISTER, "register", False),
+        (Rule.FIRST_WRITE_AGREED, "first-write-wins", True),
+    ],
+)
+def test_a_rule_is_told_by_its_word_and_whether_it_is_agreed(rule: Rule, word: str, agreed: bool) -> None:
+    answer = Explained(1, rule.value, 5, [ReplicaRow(0, "up", b"", 0)], [], [], [], 0, old=[0], new=[0])
+    told = explanation(answer, "b", b"k", {0: "n1"}).as_json()
+    assert (told["rule"], told["agreed"]) == (word, agreed)
+
+
+@pytest.mark.parametrize(("role", "chosen"), [(ACCEPTOR, True), ("barred", False), ("unbound", False)])
+def test_only_acceptors_count_for_a_quorum(role: str, chosen: bool) -> None:
     world = RegisterWorld(1)
     blob = Record.seal(world.digester, world.row("k", "cas"), Version(5, 5, 5), b"v").blob[:49]
     has = ROW._replace(accepted=blob, accepted_as=blob[:24], since=4)
-    acceptors = [has, has._replace(number=1, part=part), ROW._replace(number=2)]
+    acceptors = [has, has._replace(number=1, role=role), ROW._replace(number=2)]
     replicas = [ReplicaRow(number, "up", b"", 0) for number in range(3)]
     answer = Explained(
         1, "register", 5, replicas, [], [], [], 0, acceptors=acceptors, old=[0, 1, 2], new=[0, 1, 2], since=4

@@ -19,8 +19,8 @@ from basestore.drill.report import Claim, Report
 from basestore.drill.simulation import Client, Pending, Simulation
 from basestore.handoff.delivery import Delivery
 from basestore.handoff.hints import Hints
-from basestore.registers import serial
-from basestore.repair.paxos import Condition, Next, Proposal
+from basestore.registers import records
+from basestore.repair.compare_and_set import Attempt, Condition, Next
 from basestore.repair.rule import Rule
 
 SEED = 3
@@ -124,14 +124,14 @@ def reverse(patch: Patch, rule: Rule) -> None:
 
 def compare_nothing(patch: Patch, *, agreed: bool) -> None:
     """Whatever a write depends on is taken to be so: of keys that are written once, or of others."""
-    weigh = Proposal.weigh
+    weigh = Attempt.weigh
 
-    def weighed(self: Proposal, *given: Any) -> Next:
+    def weighed(self: Attempt, *given: Any) -> Next:
         found = weigh(self, *given)
         once = self.condition is Condition.IF_ABSENT
         return Next.PROPOSE if found is Next.LOST and once is agreed else found
 
-    patch.setattr(Proposal, "weigh", weighed)
+    patch.setattr(Attempt, "weigh", weighed)
 
 
 def sleep(*at: int) -> Callable[[Simulation], None]:
@@ -221,7 +221,7 @@ CLAIMED: dict[tuple[str, str], Break] = {
     ("cap", ALL_SAME): lambda patch: patch.setattr(simulation, "PROVEN_S", 0.1),
     ("cap", "every level answers at every node again"): sleep_when_proven,
     ("cap", "no increment is lost, or counted twice"): lambda patch: patch.setattr(
-        serial, "added", lambda *_: b"1"
+        records, "added", lambda *_: b"1"
     ),
     ("split-brain", "Bob sees that Ada leads"): from_the_start(lambda self: self.part((2,), (0, 1))),
     ("split-brain", "where the last write wins there are two leaders at ONE"): told(

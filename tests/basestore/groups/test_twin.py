@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from basestore.consistency import Level
 from basestore.groups.turn import Turn
-from basestore.protocol.client import ANYHOW, AS_ASKED, IF_ABSENT, IF_VALUE, Delete, Get, Set, Written
+from basestore.protocol.client import AS_ASKED, IF_ABSENT, IF_VALUE, NO_CONDITION, Delete, Get, Set, Written
 from basestore.protocol.groups import ApplyGroup, ReadGroup, singly, together
 from basestore.protocol.operator import Status
 from basestore.storage import keyspace
@@ -29,7 +29,7 @@ PROPOSALS = st.sampled_from([b"", bytes(8), b"proposal", b"odd"])
 STAMPS = st.sampled_from([0, 0, 0, 5, 1 << 63])
 TTLS = st.sampled_from([0, 0, 0, 0, 60_000, -1])
 TIMEOUTS = st.sampled_from([300, 300, 300, 900, 0])
-CONDITIONS = st.sampled_from([ANYHOW, ANYHOW, ANYHOW, IF_ABSENT, IF_VALUE])
+CONDITIONS = st.sampled_from([NO_CONDITION, NO_CONDITION, NO_CONDITION, IF_ABSENT, IF_VALUE])
 EXPECTED = st.sampled_from([b"", b"value"])
 VALUES = st.sampled_from([b"", b"value", bytes(2000)])
 _no = st.just(False)

@@ -55,6 +55,8 @@ from basestore.protocol.registry import FORMS, NUMBERS, message
 from basestore.protocol.replication import (
     Accept,
     Applied,
+    Forward,
+    ForwardDone,
     Held,
     HeldDigest,
     Hinted,
@@ -66,8 +68,6 @@ from basestore.protocol.replication import (
     Range,
     ReadRange,
     Refused,
-    Serial,
-    SerialDone,
     Superseded,
 )
 from tests.worlds.messages import (
@@ -189,7 +189,9 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
     Page: [({"rows": [b"key", b"value", VERSION]}, "in turn")],
     Superseded: [({"head": head}, "no record") for head in (b"", _SHORT, _LONG)],
     HeldDigest: [({"head": head}, "no record") for head in (b"", _SHORT, _LONG)],
-    Held: [({"record": record}, "no record") for record in (b"x", HEAD, BARE[:-1])],
+    Held: [
+        ({field: blob}, "no record") for field in ("record", "accepted") for blob in (b"x", HEAD, BARE[:-1])
+    ],
     Hinted: [({"stores": b"s" * 15}, "stores that are none")],
     Prepare: [({"ballot": b"b" * 15}, "names no ballot")],
     Promised: [({"record": BARE[:-1]}, "carries no record")],
@@ -200,13 +202,13 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
     ],
     Refused: [({"ballot": b""}, "names no ballot")],
     Learn: [({"ballots": []}, "a ballot for each row"), ({"ballots": [b"b"]}, "names no ballot")],
-    Serial: [
+    Forward: [
         ({"identity": b"i" * 7}, "names no write"),
         ({"row": ROW[:3]}, "names no write"),
         ({"left_ms": -1}, "a time below 0"),
         ({"ttl_ms": -1}, "a time below 0"),
     ],
-    SerialDone: [
+    ForwardDone: [
         ({"record": BARE[:-1]}, "carries no record"),
         ({"order": b"o"}, "names no version"),
         ({"version": b"v" * 23}, "names no version"),
@@ -235,7 +237,7 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         *(
             ({"acceptor": [ACCEPTOR_ROW._replace(**wrong)]}, "what an acceptor holds")
             for wrong in (
-                {"part": "voter"},
+                {"role": "voter"},
                 {"promised": VERSION},
                 {"accepted": RECORD},
                 {"accepted": b""},
@@ -248,7 +250,7 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
     Inspect: [({"accepted": [LOSS._replace(number=1 << 16)]}, "losses that cannot be")],
     Explained: [
         ({"hints": [KeptHint(1, 0, 0, _LONG)]}, "hints that are none"),
-        ({"acceptors": [ACCEPTOR_ROW._replace(part="")]}, "what an acceptor holds"),
+        ({"acceptors": [ACCEPTOR_ROW._replace(role="")]}, "what an acceptor holds"),
     ],
     Inspected: [
         ({"state": "damaged"}, "what is held"),

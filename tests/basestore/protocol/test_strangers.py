@@ -83,6 +83,8 @@ from basestore.protocol.replication import (
     AcceptorRow,
     Applied,
     Apply,
+    Forward,
+    ForwardDone,
     Held,
     HeldDigest,
     Hinted,
@@ -96,8 +98,6 @@ from basestore.protocol.replication import (
     ReadRange,
     Refused,
     Rejected,
-    Serial,
-    SerialDone,
     Settled,
     Superseded,
 )
@@ -202,7 +202,7 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Rejected: st.builds(Rejected, ids, texts, flags),
     Moved: st.builds(Moved, ids, big),
     Read: st.builds(Read, ids, rows, big, flags, flags, flags),
-    Held: st.builds(Held, ids, blobs, big, flags),
+    Held: st.builds(Held, ids, blobs, big, flags, accepted=blobs),
     HeldDigest: st.builds(HeldDigest, ids, blobs, big, flags),
     Prepare: st.builds(Prepare, ids, rows, ballots, big),
     Promised: st.builds(Promised, ids, blobs, flags, big, big),
@@ -212,8 +212,8 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
         lambda of: Learn([row for row, _ in of], [ballot for _, ballot in of])
     ),
     Peek: st.builds(Peek, ids, rows, big),
-    Serial: st.builds(
-        Serial,
+    Forward: st.builds(
+        Forward,
         ids,
         rows,
         blobs,
@@ -226,8 +226,8 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
         flags,
         big,
     ),
-    SerialDone: st.builds(
-        SerialDone,
+    ForwardDone: st.builds(
+        ForwardDone,
         ids,
         st.integers(-1, 4),
         blobs,

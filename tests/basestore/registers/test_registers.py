@@ -1,4 +1,4 @@
-"""Registers as clients see them, over real nodes. Covers `registers/registers.py`, `registers/serial.py`,
+"""Registers as clients see them, over real nodes. Covers `registers/registers.py`, `registers/proposer.py`,
 `registers/forwarded.py` and `registers/skipped_prepares.py`."""
 
 import pytest
@@ -14,7 +14,7 @@ from basestore.protocol.client import (
     Set,
     Written,
 )
-from basestore.protocol.replication import Accept, Applied, Learn, Peek, Prepare, Promised, Serial
+from basestore.protocol.replication import Accept, Applied, Forward, Learn, Peek, Prepare, Promised
 from basestore.registers.registers import QUEUE_MAX
 from basestore.repair.rule import Rule
 from basestore.repair.version import IDENTITY_BYTES, PROPOSAL_BYTES, Version
@@ -180,7 +180,7 @@ class TestRounds:
         world.put_register(home, "k", "1")
         world.rounds()
         world.put_register((home + 1) % 3, "k", "2")
-        assert world.rounds() == ["Serial", "Accept"]
+        assert world.rounds() == ["Forward", "Accept"]
 
     def test_a_read_takes_one_round_and_writes_nothing(self) -> None:
         world = RegisterWorld()
@@ -310,7 +310,7 @@ class TestTrouble:
         home = world.home("k")
         asked = next(at for at in range(3) if at != home)
         first = world.put_register(home, "k", "0")
-        world.lose = lambda sent: type(sent.message).__name__ == "SerialDone"
+        world.lose = lambda sent: type(sent.message).__name__ == "ForwardDone"
         call = world.write(asked, "k", "1", IF_VERSION, first.version, timeout_s=1.0)
         world.settle()
         assert not call.done
@@ -327,7 +327,7 @@ class TestTrouble:
         home = world.home("k")
         asked = next(at for at in range(3) if at != home)
         first = world.put_register(home, "k", "0")
-        world.lose = lambda sent: isinstance(sent.message, Serial)
+        world.lose = lambda sent: isinstance(sent.message, Forward)
         call = world.write(asked, "k", "1", IF_VERSION, first.version)
         world.settle()
         world.lose = lambda sent: False
@@ -399,13 +399,56 @@ class TestRefused:
                 call.receipt()
 
 
+def test_a_write_that_two_nodes_propose_is_told_under_the_version_that_the_key_holds() -> None:
+    """The home and the node that was asked lose sight of each other: each proposes it under a version of its
+    own. The home's record is the one that is chosen; the other node finds it, and tells of it."""
+    world = RegisterWorld(timeout_ms_max=10_000, reconcile=True)
+    home, asked, other = world.replicas("k", "cas")
+    first = world.put_register(home, "k", "0")
+    world.settle()
+    world.log.clear()
+    kept, ballots = list[Sent](), dict[int, bytes]()
+
+    def lose(sent: Sent) -> bool:
+        message = sent.message
+        if (
+            not isinstance(message, Accept)
+            or ballots.setdefault(sent.source, message.record[:16]) != (message.record[:16])
+        ):
+            return False
+        kept.append(sent)  # the first record of each comes to nobody else, but late
+        return True
+
+    def late(source: int) -> None:
+        found = next(sent for sent in kept if (sent.source, sent.target) == (source, other))
+        world.ways[source, other].append(found.message)
+
+    world.lose = lose
+    call = world.write(asked, "k", "1", IF_VERSION, first.version, timeout_s=9.0)
+    world.settle()
+    world.part(asked, home)
+    world.until(lambda: any(sent.source == asked for sent in kept), 8)
+    late(home)  # and is refused: the home begins anew, under a later ballot
+    world.until(lambda: any(isinstance(s.message, Prepare) and s.source == home for s in world.log), 5)
+    world.settle()
+    late(asked)
+    world.until(lambda: call.done, 9)
+    answer, held = call.reply(), world.done(world.seek(other, "k"))
+    assert isinstance(answer, Written)
+    assert isinstance(held, Got)
+    assert (answer.outcome, held.value) == (OUTCOME_STORED, b"1")
+    assert len(set(ballots)) == 2, "both have proposed it"
+    assert answer.version == held.version
+
+
 class TestReads:
     def test_at_one_a_replica_shows_what_it_has_learned(self) -> None:
         world = RegisterWorld()
         world.put_register(0, "k", "1")
         world.settle()
         world.isolate(2)
-        world.put_register(0, "k", "2") if world.home("k") != 2 else None
+        assert world.home("k") != 2
+        world.put_register(0, "k", "2")
         stale = world.done(world.seek(2, "k", Level.ONE))
         assert isinstance(stale, Got)
         assert stale.value == b"1"

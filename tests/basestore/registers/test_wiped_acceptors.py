@@ -1,16 +1,19 @@
 """Acceptors whose store is lost, or whose seats move: over real nodes, with their topology. Covers
-`registers/acceptors.py` with `cluster/finishing.py` and `moves/acceptors.py`."""
+`registers/acceptors.py` with `cluster/finishing.py` and `moves/acceptor_changes.py`."""
 
 import pytest
 
 from basestore.protocol.client import OUTCOME_STORED, Failed
-from basestore.protocol.replication import Prepare, Refused
+from basestore.protocol.replication import Accept, Prepare, Promised, Refused, Rejected
+from basestore.registers.acceptors import NOT_BOUND
 from basestore.repair.paxos import ballot_of
 from basestore.repair.seats import Stage
+from basestore.repair.version import Record, Version
 from basestore.rows import row_partition
 from basestore.topology.changes import DrainMember
 from tests.worlds.moving import asked, topology
 from tests.worlds.registers import IF_VERSION, RegisterWorld
+from tests.worlds.unlearned import accepted_by, unfinished
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -19,9 +22,20 @@ def test_a_wiped_acceptor_counts_for_no_round_until_it_is_taken_in(count: int) -
     stored = world.put_register(0, "k", "1")
     world.settle()
     index = (world.home("k") + count - 1) % count
+    row, held = world.row("k", "cas"), world.stored(index, "k", "cas")
+    assert isinstance(held, Record)
     world.lose_store(index)
-    assert not world.votes(index, "k")
-    world.until(lambda: world.votes(index, "k"), 60)
+    refusals, lost_s = list[object](), world.monotonic
+    while not world.votes(index, "k"):
+        assert world.monotonic < lost_s + 60, "it is not taken in"
+        if world.node(index).state == "up":
+            version = Version((world.now(index).wall_ms + 500) << 16, 7, 1)
+            record = Record.seal(world.digester, row, version, b"x", descent=held.descent).blob
+            prepare, accept = Prepare(1, row, ballot_of(record), 0), Accept(2, row, record, b"", 0)
+            refusals += world.answers(index, prepare, accept)
+        world.run(0.05)
+    assert refusals
+    assert {*refusals} == {Rejected(1, NOT_BOUND, True), Rejected(2, NOT_BOUND, True)}
     assert world.node(index).state == "up"
     if count > 1:
         assert world.found_at(index, "k") == b"1"
@@ -37,10 +51,12 @@ def test_registers_go_on_with_the_other_acceptors_meanwhile() -> None:
     world.put_register(0, "k", "1")
     index = (world.home("k") + 1) % 3
     world.lose_store(index)
-    world.run(2)
+    meanwhile = 0
     while not world.votes(index, "k"):
         assert world.put_register(world.home("k"), "k", "2").outcome == OUTCOME_STORED
+        meanwhile += 1
         world.run(0.1)
+    assert meanwhile > 1
     assert world.put_register(index, "k", "3").outcome == OUTCOME_STORED
 
 
@@ -51,7 +67,7 @@ def test_what_the_wiped_store_and_another_had_accepted_is_not_lost() -> None:
     world.put_register(home, "k", "0")
     world.settle()
     other, third = [at for at in range(3) if at != home]
-    world.accepted_by("k", "chosen", home, other)
+    accepted_by(world, "k", "chosen", home, other)
     world.lose_store(other)
     world.until(lambda: world.votes(other, "k"), 60)
     world.crash(home)  # who knows it, but for what was finished
@@ -66,7 +82,7 @@ def test_nobody_is_taken_in_while_those_that_are_left_have_something_to_finish()
     world.put_register(home, "k", "0")
     world.settle()
     other = next(at for at in range(3) if at != home)
-    world.accepted_by("k", "chosen", home, other)
+    accepted_by(world, "k", "chosen", home, other)
     acceptors = world.node(home).registers.acceptors
     finish, acceptors.finish = acceptors.finish, lambda row, now: None
     world.lose_store(other)
@@ -82,7 +98,7 @@ def test_what_one_acceptor_is_left_with_is_finished_though_no_quorum_is_left() -
     home, *others = world.replicas("k", "cas")
     world.put_register(home, "k", "0")
     world.settle()
-    world.accepted_by("k", "left", home)
+    accepted_by(world, "k", "left", home)
     for index in others:
         world.lose_store(index)
     world.until(lambda: all(world.votes(index, "k") for index in (home, *others)), 90)
@@ -98,21 +114,15 @@ def test_a_promise_is_not_forgotten_as_one_store_after_the_other_is_lost() -> No
     world.settle()
     row, index, replicas = world.row("k", "cas"), world.home("k"), world.replicas("k", "cas")
     high = (world.now(index).wall_ms + 1500 << 16).to_bytes(8) + b"\xff" * 8
-    world.lose = lambda sent: isinstance(sent.message, Prepare)
     for at in replicas:
-        acceptors = world.node(at).registers.acceptors
-        outbox = world.node(at).peers.all[world.node(at).me].outbox
-        acceptors.prepare(world.node(at).me, outbox, Prepare(1, row, high, 0), world.now(at))
-    world.settle()
-    world.lose = lambda sent: False
+        (answer,) = world.answers(at, Prepare(1, row, high, 0))
+        assert isinstance(answer, Promised)
     for at in replicas:
         world.lose_store(at)
         world.until(lambda at=at: world.votes(at, "k"), 60)  # type: ignore[misc]
-        assert world.node(at).registers.acceptors.floor(row_partition(row)) >= high
-    acceptors, (low, _) = world.node(index).registers.acceptors, (high[:15], high[15:])
-    outbox = world.node(index).peers.all[world.node(index).me].outbox
-    acceptors.prepare(world.node(index).me, outbox, Prepare(2, row, low + b"\xfe", 0), world.now(index))
-    assert [type(each) for each in outbox.take()] == [Refused]
+        assert world.node(at).registers.acceptors.floors.of(row_partition(row)) >= high
+    (answer,) = world.answers(index, Prepare(2, row, high[:15] + b"\xfe", 0))
+    assert isinstance(answer, Refused)
 
 
 def test_what_seats_that_move_had_accepted_is_finished_before_they_go() -> None:
@@ -121,7 +131,7 @@ def test_what_seats_that_move_had_accepted_is_finished_before_they_go() -> None:
     home = world.home(key)
     world.put_register(home, key, "0")
     world.settle()
-    world.accepted_by(key, "chosen", home, 0)
+    accepted_by(world, key, "chosen", home, 0)
     partition = row_partition(world.row(key, "cas"))
     asked(world, DrainMember(world.member(0).number), home)
     world.until(lambda: 0 not in world.node(home).context.placement.replicas[partition], 120)
@@ -144,7 +154,7 @@ def test_what_both_replicas_forget_while_they_hand_over_is_with_who_comes() -> N
                 topology(world, asker).seats[partition].new)  # fmt: skip
     acceptors = world.node(comes).registers.acceptors
     finish, acceptors.finish = acceptors.finish, lambda row, now: None
-    world.accepted_by("k", "chosen", at, other, comes)
+    accepted_by(world, "k", "chosen", at, other, comes)
     for index in (at, other):
         world.lose_store(index)
     world.run(30)
@@ -173,7 +183,44 @@ def test_what_is_asked_of_a_wiped_majority_is_refused_until_it_is_taken_in() -> 
     assert world.found_at(home, "k") == b"1"
 
 
-def test_ballots_begin_versions() -> None:
-    world = RegisterWorld()
-    stored = world.put_register(0, "k", "1")
-    assert ballot_of(stored.order) == stored.order[:16]
+def test_a_store_that_is_found_rolled_back_while_acceptors_change_ends_no_node() -> None:
+    world = RegisterWorld(reconcile=True)
+    home = world.home("k")
+    other, third = [at for at in range(3) if at != home]
+    world.put_register(home, "k", "0")
+    world.settle()
+    unfinished(world)
+    accepted_by(world, "k", "left", home, other)
+    world.lose_store(third)  # barred, and not taken in: there is something to finish
+    unfinished(world)
+    world.run(3)
+    assert world.node(other).certificates.seating.barred
+    copy = world.copy_store(other)
+    for number in range(5):
+        world.put(home, f"p{number}", "plain")
+        world.run(1)
+    world.restore(other, copy)  # an older state of its disk
+    world.start(other, link=False)
+    unfinished(world)
+    world.run(0.3)  # it sees what it has to finish, by itself
+    for at in (home, third):
+        world.link(other, at)
+    world.run(5)
+    assert world.node(other).state in ("up", "forgetful", "starting")
+
+
+def test_what_was_promised_before_a_restart_is_in_the_floor_behind_it() -> None:
+    world = RegisterWorld(5, reconcile=True)
+    world.put_register(0, "k", "0")
+    world.settle()
+    row, replicas = world.row("k", "cas"), world.replicas("k", "cas")
+    high = (world.now(0).wall_ms + 1500 << 16).to_bytes(8) + b"\xff" * 8
+    for at in replicas:
+        acceptors, node = world.node(at).registers.acceptors, world.node(at)
+        acceptors.prepare(node.me, node.peers.all[node.me].outbox, Prepare(1, row, high, 0), world.now(at))
+    world.settle()
+    for at in replicas:
+        world.restart(at)
+    world.run(1)
+    for at in replicas:
+        assert world.node(at).registers.acceptors.floors.of(row_partition(row)) >= high

@@ -9,7 +9,7 @@ from basestore.cluster.finishing import Finishing
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.seating import Seating
 from basestore.membership import metadata_group
-from basestore.moves.acceptors import Acceptors
+from basestore.moves.acceptor_changes import AcceptorChanges
 from basestore.protocol.membership import Finished, FinishedRow
 from basestore.repair import moving
 from basestore.repair.certificate import Certificate
@@ -115,7 +115,7 @@ def who_is_not_complete_is_not_taken_in() -> None:
     node, me = world.node(0), number(world, 0)
     of = topology(world).barring(me, topology(world).epoch)
     others = {number(world, 1), number(world, 2)}
-    acceptors = Acceptors(node.peers, node.certificates.store, node.feature_level, {})
+    acceptors = AcceptorChanges(node.peers, node.certificates.store, node.feature_level, {})
     assert acceptors.next(of, lambda at, seats: {me: Report(True, set())}) is None
     assert acceptors.next(of, lambda at, seats: {me: Report(at == 2, others)}) == TakeIn([[2, me]])
 

@@ -1,10 +1,17 @@
 """Cases of registers: who is an acceptor, what is forgotten, and what is finished before that."""
 
-from basestore.cluster.outbox import Outbox
+from basestore.instant import Instant
 from basestore.protocol.client import OUTCOME_STORED, Got
 from basestore.protocol.replication import Prepare, Promised, Refused
+from basestore.registers.acceptors import FINISH_S
+from basestore.repair.compare_and_set import Attempt, Condition
+from basestore.repair.paxos import TOLD, Acceptor, Known
+from basestore.repair.version import Version
+from basestore.storage import keyspace
 from tests.simulation.cases.registry import shows
+from tests.worlds.damaged import behind, chosen_by_two, heal, spoiling
 from tests.worlds.registers import RegisterWorld
+from tests.worlds.unlearned import accepted_by, ballot, come_again, left_unlearned
 
 
 def left_unfinished() -> tuple[RegisterWorld, int, int, int]:
@@ -15,7 +22,7 @@ def left_unfinished() -> tuple[RegisterWorld, int, int, int]:
     world.put_register(home, "k", "0")
     world.settle()
     other, third = (at for at in range(3) if at != home)
-    world.accepted_by("k", "chosen", home, other)
+    accepted_by(world, "k", "chosen", home, other)
     for index in (home, third):
         world.node(index).registers.acceptors.finish = lambda row, now: None
     world.lose_store(other)
@@ -49,11 +56,11 @@ def who_is_taken_in_knows_what_was_promised() -> None:
     row, replicas = world.row("k", "cas"), world.replicas("k", "cas")
     high = (world.now(0).wall_ms + 1500 << 16).to_bytes(8) + b"\xff" * 8
     for at in replicas:
-        assert isinstance(asked(world, at, Prepare(1, row, high, 0)), Promised)
+        assert isinstance(world.answers(at, Prepare(1, row, high, 0))[0], Promised)
     for at in replicas:
         world.lose_store(at)
         world.until(lambda at=at: world.votes(at, "k"), 60)  # type: ignore[misc]
-    assert isinstance(asked(world, replicas[0], Prepare(2, row, high[:15] + b"\xfe", 0)), Refused)
+    assert isinstance(world.answers(replicas[0], Prepare(2, row, high[:15] + b"\xfe", 0))[0], Refused)
 
 
 @shows(
@@ -65,9 +72,9 @@ def a_promise_stands_until_it_is_closed() -> None:
     world.put_register(0, "k", "0")
     row, home = world.row("k", "cas"), world.home("k")
     with_room = (world.now(home).wall_ms + 400 << 16).to_bytes(8) + b"\xff" * 8
-    assert isinstance(asked(world, home, Prepare(1, row, with_room, 0)), Promised)
+    assert isinstance(world.answers(home, Prepare(1, row, with_room, 0))[0], Promised)
     world.run(3)
-    assert isinstance(asked(world, home, Prepare(2, row, with_room[:15] + b"\xfe", 0)), Refused)
+    assert isinstance(world.answers(home, Prepare(2, row, with_room[:15] + b"\xfe", 0))[0], Refused)
 
 
 @shows("nothing that is purged is doubted", family="registers")
@@ -83,11 +90,75 @@ def what_was_stored_and_deleted_and_purged_is_not_stored_again() -> None:
     assert world.found_at(1, "k") is None
 
 
-def asked(world: RegisterWorld, index: int, message: Prepare) -> object:
-    """What a node answers to itself."""
-    node, outbox = world.node(index), Outbox(set())
-    node.registers.acceptors.prepare(node.me, outbox, message, world.now(index))
-    node.group_commit.commit()
-    node.engine.sync()
-    node.group_commit.durable(node.group_commit.sequence)
-    return next(each for each in outbox.take() if isinstance(each, Promised | Refused))
+# --- what is damaged, void, or proposed again -------------------------------------------------------
+
+
+@shows("what acceptors tell is not looked at", family="registers")
+def a_promise_that_was_damaged_on_its_way_is_not_shown() -> None:
+    world = RegisterWorld()
+    reader = (world.home("k") + 1) % 3
+    behind(world, reader)
+    spoilt = spoiling(world)
+    found = world.found_at(reader, "k")
+    assert spoilt
+    assert found == b"10"
+
+
+@shows("a row that is healed forgets what it had accepted", family="registers")
+def a_chosen_write_outlives_one_damaged_row() -> None:
+    world = RegisterWorld(reconcile=True)
+    home, other, third, _ = chosen_by_two(world)
+    world.node(other).replica.pending = lambda row: b""
+    heal(world, home)
+    world.crash(other)
+    world.run(3)
+    assert world.found_at(third, "k") == b"chosen"
+
+
+@shows("what is told of what others have accepted is counted", family="registers")
+def what_only_others_have_accepted_is_told_and_not_counted() -> None:
+    """What is healed has not accepted it: with who has, it is no quorum."""
+    world = RegisterWorld(reconcile=True)
+    home = world.home("k")
+    other, third = [at for at in range(3) if at != home]
+    world.put_register(home, "k", "old")
+    world.settle()
+    for at in range(3):
+        world.node(at).registers.acceptors.finish = lambda row, now: None
+    accepted_by(world, "k", "left", other)
+    heal(world, third)
+    assert world.node(third).registers.acceptors.count == 1
+    row = world.row("k", "cas")
+    told, own = (world.node(at).registers.acceptors.standing(row)[0] for at in (third, other))
+    assert (told.accepted, told.since) == (own.accepted, TOLD)
+    world.crash(other)
+    world.run(3.0)
+    assert world.found_at(home, "k") in (b"old", b"left")
+    assert world.found_at(third, "k") == world.found_at(home, "k")
+
+
+@shows("what was void takes promises with it", family="registers")
+def what_an_earlier_tenure_has_accepted_goes_without_what_was_promised_since() -> None:
+    world = RegisterWorld()
+    home, row = world.home("k"), world.row("k", "cas")
+    stamp = int.from_bytes(left_unlearned(world, "k")[:8])
+    mine, promised = world.node(home).registers.acceptors, ballot(stamp + (1000 << 16))
+    come_again(world, home, "k")
+    (answer,) = world.answers(home, Prepare(1, row, promised, 0))
+    assert isinstance(answer, Promised)
+    assert answer.record[:16] != ballot(stamp)
+    now = world.now(home)
+    mine.tick(Instant(now.wall_ms + 6000, now.monotonic + FINISH_S + 1))
+    assert mine.count == 0
+    held = world.node(home).group_commit.get(keyspace.acceptor(row))
+    assert held is not None
+    assert Acceptor.decode(held).promised == promised
+    (answer,) = world.answers(home, Prepare(1, row, ballot(stamp + (500 << 16)), 0))
+    assert isinstance(answer, Refused)
+
+
+@shows("a write that is proposed again is another one", family="registers")
+def a_write_that_is_proposed_again_keeps_its_identity() -> None:
+    first, found = Version(5, 1, 5).encode(), Known(None, True)
+    once = Attempt(Condition.UNCONDITIONAL, b"", b"proposal").proposed(first, found)
+    assert once.proposed(Version(7, 1, 7).encode(), found).identity == first

@@ -5,7 +5,7 @@ from basestore.anti_entropy.certificates import Certificates
 from basestore.cluster.finishing import Finishing
 from basestore.cluster.seating import Seating
 from basestore.membership import metadata_group
-from basestore.moves.acceptors import Acceptors
+from basestore.moves.acceptor_changes import AcceptorChanges
 from basestore.repair import moving
 from basestore.topology import member_changes
 from basestore.topology.topology import Topology
@@ -36,7 +36,7 @@ left_out("acceptors: any store votes", LOG | HELD, Seating, "votes",
          "self.is_bound(store) and partition", "partition")  # fmt: skip
 left_out("acceptors: what who is barred has is enough", LOG | HELD, moving, "complete",
          "(report.met | {member}) - barred", "report.met | {member}")  # fmt: skip
-left_out("acceptors: taken in before it is complete", LOG | HELD, Acceptors, "_taking_in",
+left_out("acceptors: taken in before it is complete", LOG | HELD, AcceptorChanges, "_taking_in",
          "if each in told and complete(each, told[each], seats, topology.dead, barred)",
          "if each in told")  # fmt: skip
 

@@ -21,7 +21,7 @@ from tests.worlds.shell import COMMAND, Cluster, cluster, invoke
 EXPLANATION = {
     "key", "key_encoding", "bucket", "rule", "replicas", "winner", "reason", "hints", "reads", "mends",
     "unheard", "settled", "stable_ms", "held_back_by", "lost_ms", "class", "waited_ms", "window", "brownout",
-    "known_as", "pending",
+    "known_as", "pending", "agreed",
 }  # fmt: skip
 REPLICA = {"state", "version", "digest", "tombstone", "expires_ms", "reason", "acceptor"}
 HINT = {"at", "for", "version", "tombstone", "only_copy", "late", "wins", "deferred"}
@@ -146,8 +146,8 @@ def test_a_register_whose_third_acceptor_is_down(tmp_path: Path) -> None:
     assert told["replicas"]["n3"]["acceptor"] is None
     for name in ("n1", "n2"):
         acceptor = told["replicas"][name]["acceptor"]
-        assert set(acceptor) == {"store", "part", "promised", "accepted", "learned"}
-        assert (acceptor["part"], acceptor["accepted"]) == ("acceptor", None)
+        assert set(acceptor) == {"store", "role", "promised", "accepted", "learned"}
+        assert (acceptor["role"], acceptor["accepted"]) == ("acceptor", None)
         assert acceptor["learned"]["version"] == version
         assert told["winner"].startswith(acceptor["learned"]["ballot"])
     assert f"winner     {version}: chosen: learned at " in text

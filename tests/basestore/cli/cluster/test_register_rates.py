@@ -6,6 +6,7 @@ from rich.console import Console
 from basestore.cli.cluster.board import board
 from basestore.cli.cluster.samples import Sample, View
 from basestore.protocol.operator import Counters
+from basestore.protocol.replication import Prepare, Promised
 from basestore.results.nodes import down
 from tests.worlds.registers import RegisterWorld
 from tests.worlds.unlearned import accepted_by, unfinished
@@ -31,8 +32,10 @@ def test_writes_rounds_and_conflicts_are_of_the_time_between_two_samples() -> No
     earlier = sample(world, home)
     started = world.monotonic
     for value in range(4):
-        world.put_register(home, "k", str(value))
-    world.node(home).metrics.count("register_conflicts", 4)
+        later = ((world.now(home).wall_ms + 100 * (value + 1)) << 16).to_bytes(8) + bytes(8)
+        (promised,) = world.answers(home, Prepare(1, world.row("k", "cas"), later, 0))
+        assert isinstance(promised, Promised)
+        world.put_register(home, "k", str(value))  # by the two others: its own acceptor refuses it
     world.run(2.0 - (world.monotonic - started))
     view = View.between(earlier, sample(world, home))
     rates = view.registers

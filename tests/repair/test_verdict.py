@@ -4,7 +4,7 @@ import pytest
 
 from basestore.consistency import Level, quorums
 from basestore.repair.rule import Rule
-from basestore.repair.standing import Agreed, Seen, agreed, findable
+from basestore.repair.verdict import Agreed, Seen, agreed, findable
 from basestore.repair.version import HEAD_BYTES, RECORD_BYTES_MIN, Digester, Record, Version
 
 NOW = 7  # the present epoch of the seats

@@ -1,5 +1,5 @@
 """Members are bound to the stores that they run on, barred when they come to another, and taken in again.
-Covers `moves/acceptors.py`, and what reports, recovery and adoption do for it."""
+Covers `moves/acceptor_changes.py`, and what reports, recovery and adoption do for it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 
 from basestore.consistency import Level
 from basestore.membership.rebuilding import SKIPPED_MIN, follow, rebuild
-from basestore.moves.acceptors import Acceptors
+from basestore.moves.acceptor_changes import AcceptorChanges
 from basestore.protocol.client import Failed
 from basestore.protocol.codec import Message
 from basestore.protocol.membership import ChangeTopology, Finished
@@ -425,7 +425,7 @@ def test_a_bucket_that_serial_writes_need_is_there_from_the_level_on() -> None:
 def chosen(world: World, of: Topology) -> Change | None:
     """What the leader would have decided next, were this the cluster."""
     node = world.node(0)
-    acceptors = Acceptors(node.peers, node.certificates.store, node.feature_level, {})
+    acceptors = AcceptorChanges(node.peers, node.certificates.store, node.feature_level, {})
     return acceptors.next(of, lambda partition, seats: {})
 
 

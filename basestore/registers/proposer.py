@@ -1,4 +1,4 @@
-"""Serial: one write or read of a register at the node that coordinates it, the proposer of Paxos.
+"""Proposer: one write or read of a register at the node that coordinates it, the proposer of Paxos.
 
     begin       a write with a skipped prepare (`skipped_prepares.py`): ACCEPT at once. Any other: PREPARE
     PEEK        reads, and a compare that fails by what was known: ask what a quorum knows. If that is chosen,
@@ -15,7 +15,7 @@ A write of three replicas, twice, with nobody else there:
     Accept r2, by (6, a)            Applied <- n1 n3     STORED, in one round
 
 Each ballot is used for one record. After a record was sent, what is found decides what became of it
-(`Proposal.weigh`); when the time is over, it is not known. All members that are counted together stand at one
+(`Attempt.weigh`); when the time is over, it is not known. All members that are counted together stand at one
 epoch of the row's seats: where these change, the round begins anew.
 
 Ends with one report; the answer to a client is made by who began it.
@@ -29,40 +29,42 @@ from basestore.cluster.operations import Ack, Anew
 from basestore.cluster.outbox import SMALL_BYTES
 from basestore.consistency import Level
 from basestore.coordinator.context import Context
-from basestore.errors import ClockSkew, InvalidRequest, ReadTimeout, RequestFailed, Unavailable
+from basestore.errors import ClockSkew, ReadTimeout, RequestFailed, Unavailable
 from basestore.instant import Instant
 from basestore.protocol.client import OUTCOME_LOST, OUTCOME_STORED
 from basestore.protocol.replication import Accept, Peek, Prepare, Promised, Refused, Rejected
-from basestore.registers.learning import Learning
+from basestore.registers.announcements import Announcements
+from basestore.registers.records import again, own
 from basestore.registers.round import ASKING, Phase, Round, back_off_s
 from basestore.registers.skipped_prepares import Skip, SkippedPrepares
-from basestore.registers.task import UNREAD, Done, Report, Shown, Task, contended, no_number, unknown
+from basestore.registers.task import UNREAD, Done, Report, Result, Shown, Task, contended, no_number, unknown
 from basestore.repair.clock import NotYet
-from basestore.repair.paxos import Condition, Known, Next, Told, added, ballot_of
+from basestore.repair.compare_and_set import Next
+from basestore.repair.paxos import Known, Told, ballot_of
 from basestore.repair.version import VERSION_BYTES, Record, Version
 from basestore.rows import row_partition
 
 WIDEN_S: Final = 0.05  # until a read asks the others, too
 NEVER: Final = float("inf")
-UNREACHED: Final = "not reached"
 
 
-class Serial(Anew):
-    """One of them, once its turn at the row has come."""
+class Proposer(Anew):
+    """One of them, begun once its turn in the row's queue has come, or at once if it is not queued."""
 
     __slots__ = (
-        "_after", "_again_s", "_asked_s", "_ballot", "_context", "_failures", "_following", "_judged_ms",
-        "_learning", "_partition", "_phase", "_proposal", "_queued_s", "_record", "_report", "_round",
+        "_after", "_again_s", "_announcements", "_asked_s", "_attempt", "_ballot", "_context", "_failures",
+        "_following", "_judged_ms", "_partition", "_phase", "_queued_s", "_record", "_report", "_round",
         "_sent", "_skips", "_task", "shown",
     )  # fmt: skip
 
     def __init__(
-        self, context: Context, skips: SkippedPrepares, learning: Learning, task: Task, report: Report
-    ) -> None:
+        self, context: Context, skips: SkippedPrepares, announcements: Announcements, task: Task,
+        report: Report,
+    ) -> None:  # fmt: skip
         super().__init__(len(task.row) + (len(task.write.content.value) if task.write else 0))
-        self._context, self._skips, self._learning = context, skips, learning
+        self._context, self._skips, self._announcements = context, skips, announcements
         self._task, self._report, self._partition = task, report, row_partition(task.row)
-        self._proposal = task.write.proposal if task.write else None
+        self._attempt = task.write.attempt if task.write else None
         self._phase, self._again_s, self._failures = Phase.QUEUED, NEVER, 0
         self._sent = False  # a record was: it may come to be chosen
         self._judged_ms = 0  # when it was judged last whether a record has expired
@@ -74,7 +76,7 @@ class Serial(Anew):
     # --- its turn ----------------------------------------------------------------------------
 
     def queue(self, now: Instant) -> None:
-        """It waits for its turn, as long as its time lasts."""
+        """It waits to begin, as long as its time lasts."""
         request = self._context.operations.issue(self)
         self._context.operations.alarm_at(request, self._task.deadline)
         self._queued_s = now.monotonic
@@ -82,30 +84,30 @@ class Serial(Anew):
     def see(self, shown: Shown, now: Instant) -> None:
         """What the row held at a moment behind that in which this was asked for: a read has its answer, and
         so has a compare that fails by it. What goes out in a step goes after all that came in by then."""
-        task, proposal = self._task, self._proposal
-        if self._queued_s > shown.asked_s or task.must_ask is not None or (proposal and proposal.again):
+        task, attempt = self._task, self._attempt
+        if self._queued_s > shown.asked_s or task.must_ask is not None or (attempt and attempt.again):
             return
         weighed = Next.STORED
-        if proposal is not None:
-            if (time_ms := self._time_ms(shown.record, now)) is None:
+        if attempt is not None:
+            if (time_ms := self._judge_time(shown.record, now)) is None:
                 return
-            weighed = proposal.weigh(Known(shown.record, True), time_ms)
+            weighed = attempt.weigh(Known(shown.record, True), time_ms)
         if weighed is not Next.PROPOSE:
             self._tell(weighed, shown.record, shown.required, [], now)
 
     def begin(self, now: Instant) -> None:
-        """Its turn has come."""
-        if self._phase is Phase.ENDED:
-            return
-        task, proposal = self._task, self._proposal
+        """Its turn has come, or it needs none."""
+        task, attempt = self._task, self._attempt
         skip = self._skips.get(task.row, self._context.placement.since(self._partition))
-        if task.must_ask is not None or (proposal is not None and (proposal.again or skip is None)):
+        if task.must_ask is not None or (attempt is not None and attempt.again):
             self._prepare(now)
-        elif proposal is None or skip is None:
+        elif attempt is None:
             self._peek(now)
-        elif self._is_reachable(now) and (time_ms := self._time_ms(skip.record, now)) is not None:
+        elif skip is None:
+            self._prepare(now)
+        elif self._has_quorum(now) and (time_ms := self._judge_time(skip.record, now)) is not None:
             found = Known(skip.record, True)
-            if proposal.weigh(found, time_ms) is Next.PROPOSE:
+            if attempt.weigh(found, time_ms) is Next.PROPOSE:
                 self._context.metrics.count("register_skips")
                 self._skips.drop(task.row)
                 self._ballot = skip.ballot
@@ -115,7 +117,7 @@ class Serial(Anew):
 
     # --- rounds ------------------------------------------------------------------------------
 
-    def _seat(self, phase: Phase, now: Instant) -> None:
+    def _begin_round(self, phase: Phase, now: Instant) -> None:
         """A round begins: nobody has said anything yet, and these are to."""
         context, partition = self._context, self._partition
         since, other = context.placement.since(partition), self._task.quorum
@@ -126,7 +128,7 @@ class Serial(Anew):
     def _deadline_ms(self, now: Instant) -> int:
         return now.wall_ms + int((self._task.deadline - now.monotonic) * 1e3)
 
-    def _is_reachable(self, now: Instant) -> bool:
+    def _has_quorum(self, now: Instant) -> bool:
         """Whether enough replicas are alive. If not, it is put off, or ends."""
         try:
             if self._task.quorum is None:
@@ -144,29 +146,29 @@ class Serial(Anew):
             self._end(error, now)
 
     def _peek(self, now: Instant) -> None:
-        if not self._is_reachable(now):
+        if not self._has_quorum(now):
             return
-        self._seat(Phase.PEEK, now)
+        self._begin_round(Phase.PEEK, now)
         peers, quorum = self._context.peers, self._round.quorum
         alive = sorted((r for r in quorum.replicas if peers.alive[r]), key=peers.distance.__getitem__)
         self._wake_at(now.monotonic + WIDEN_S)
         self._ask_peek(quorum.choose(alive, ()), now)
 
     def _widen(self, now: Instant) -> None:
-        """Ask the others, too."""
-        self._round.widened, self._again_s = True, NEVER
-        alive = self._context.peers.alive
-        self._ask_peek([each for each in self._round.awaited if alive[each]], now)
+        """Ask the others, too; what a quorum knows must be enough in a moment."""
+        self._round.widened = True
+        self._wake_at(now.monotonic + WIDEN_S)
+        self._ask_peek(self._round.awaited, now)
 
     def _ask_peek(self, members: Iterable[int], now: Instant) -> None:
         message = Peek(self._round.id, self._task.row, self._deadline_ms(now))
         for member in members:
             if not self._context.peers.send(member, message, SMALL_BYTES + len(self._task.row)):
-                self._round.failed[member] = UNREACHED
+                self._round.failed.add(member)
         self._consider(now)
 
     def _prepare(self, now: Instant) -> None:
-        if not self._is_reachable(now):
+        if not self._has_quorum(now):
             return
         context, row = self._context, self._task.row
         try:
@@ -180,24 +182,17 @@ class Serial(Anew):
             return
         context.metrics.count("register_ballots")
         self._skips.drop(row)
-        self._seat(Phase.PREPARE, now)
+        self._begin_round(Phase.PREPARE, now)
         self._tell_all(Prepare(self._round.id, row, self._ballot, self._deadline_ms(now)), len(row), now)
 
     def _propose(self, found: Known, now: Instant) -> None:
         """Have this write's record accepted, in the place of what is known."""
-        write, proposal, context = self._task.write, self._proposal, self._context
-        assert write is not None
-        assert proposal is not None
-        content, version = write.content, context.stamper.version(self._ballot, self._task.row)
-        self._proposal = proposal = proposal.proposed(version.encode(), found)
-        value = content.value
-        if proposal.condition is Condition.ADD:
-            value = added(value, found.record, self._time_ms(found.record, now) or 0)
-        expires_ms = context.stamper.expiry_ms(version, content.ttl_ms, now) if content.ttl_ms else 0
-        record = Record.seal(
-            context.digester, self._task.row, version, value, tombstone=content.tombstone,
-            expires_ms=expires_ms, proposal=proposal.proposal, descent=proposal.identity + proposal.meant,
-        )  # fmt: skip
+        assert self._attempt is not None
+        made = own(self._context, self._ballot, self._task, self._attempt, found, self._judged_ms, now)
+        if made is None:
+            self._put_off(self._context.stamper.expiry_unknown(now), now)
+            return
+        self._attempt, record = made
         self._sent = True
         self._accept(record, Next.STORED, now)
 
@@ -205,15 +200,10 @@ class Serial(Anew):
         """Have what was found accepted once more, under this ballot: then it is chosen, and `after` may be
         told."""
         self._context.metrics.count("register_helps")
-        version = self._context.stamper.version(self._ballot, self._task.row)
-        again = Record.seal(
-            self._context.digester, self._task.row, version, found.value, tombstone=found.tombstone,
-            expires_ms=found.expires_ms, proposal=found.proposal, descent=found.descent,
-        )  # fmt: skip
-        self._accept(again, after, now)
+        self._accept(again(self._context, self._ballot, self._task.row, found), after, now)
 
     def _accept(self, record: Record, after: Next, now: Instant) -> None:
-        self._seat(Phase.ACCEPT, now)
+        self._begin_round(Phase.ACCEPT, now)
         self._record, self._after = record, after
         try:
             self._following = self._context.stamper.ballot(now)
@@ -227,7 +217,7 @@ class Serial(Anew):
         peers = self._context.peers
         for member in self._round.quorum.replicas:
             if not (peers.alive[member] and peers.send(member, message, SMALL_BYTES + size)):
-                self._round.failed[member] = UNREACHED
+                self._round.failed.add(member)
         self._consider(now)
 
     def _back_off(self, now: Instant) -> None:
@@ -243,9 +233,14 @@ class Serial(Anew):
     # --- answers -----------------------------------------------------------------------------
 
     def promised(self, member: int, answer: Promised, now: Instant) -> None:
-        if answer.id == self._round.id and self._phase in (Phase.PEEK, Phase.PREPARE):
-            self._round.told[member] = Told(*answer[1:])
-            self._consider(now)
+        if answer.id != self._round.id or self._phase not in (Phase.PEEK, Phase.PREPARE):
+            return
+        told = Told(*answer[1:])
+        if told.record and not Record(told.record).intact(self._context.digester, self._task.row):
+            self._note_failed(member, answer.id, now)  # damaged, there or on its way
+            return
+        self._round.told[member] = told
+        self._consider(now)
 
     def applied(self, member: int, answer: Ack, now: Instant) -> None:
         if answer == self._round.id and self._phase is Phase.ACCEPT:
@@ -254,18 +249,18 @@ class Serial(Anew):
 
     def refused(self, member: int, answer: Refused, now: Instant) -> None:
         self._context.stamper.observe(answer.ballot, now)
-        self._note_failed(member, answer.id, "a later ballot", now)
+        self._note_failed(member, answer.id, now)
 
     def rejected(self, member: int, answer: Rejected, now: Instant) -> None:
-        self._note_failed(member, answer.id, answer.reason, now)
+        self._note_failed(member, answer.id, now)
 
     def lost(self, member: int, now: Instant) -> None:
         if self._phase in ASKING and self._round.awaits(member):
-            self._note_failed(member, self._round.id, UNREACHED, now)
+            self._note_failed(member, self._round.id, now)
 
-    def _note_failed(self, member: int, request: int, why: str, now: Instant) -> None:
+    def _note_failed(self, member: int, request: int, now: Instant) -> None:
         if self._phase in ASKING and request == self._round.id:
-            self._round.failed[member] = why
+            self._round.failed.add(member)
             self._consider(now)
 
     def moved(self, partitions: AbstractSet[int], now: Instant) -> None:
@@ -279,7 +274,10 @@ class Serial(Anew):
             self._end(self._timed_out(), now)
         elif now.monotonic >= self._again_s:
             self._again_s = NEVER
-            if self._phase is Phase.PEEK:
+            if self._phase is Phase.PEEK and self._round.widened:
+                self._round.failed.update(self._round.awaited)
+                self._consider(now)
+            elif self._phase is Phase.PEEK:
                 self._widen(now)
             elif self._phase is Phase.WAIT:
                 self._prepare(now)
@@ -302,19 +300,19 @@ class Serial(Anew):
             self._widen(now)
 
     def _peeked(self, now: Instant) -> None:
-        found, proposal = self._round.found(), self._proposal
-        if found.chosen and proposal is None:
+        found, attempt = self._round.found(), self._attempt
+        if found.chosen and attempt is None:
             self._conclude(Next.STORED, found.record, now)
-        elif found.chosen and proposal is not None:
-            if (time_ms := self._time_ms(found.record, now)) is None:
+        elif found.chosen and attempt is not None:
+            if (time_ms := self._judge_time(found.record, now)) is None:
                 return
-            if (weighed := proposal.weigh(found, time_ms)) is Next.PROPOSE:
+            if (weighed := attempt.weigh(found, time_ms)) is Next.PROPOSE:
                 self._prepare(now)
             else:
                 self._conclude(weighed, found.record, now)
         elif not self._round.widened:
             self._widen(now)
-        elif not self._round.awaited:  # else more may be known in a moment; an alarm bounds that
+        elif not self._round.awaited:  # else more may be known in a moment
             if self._task.hands_over:
                 self._end(None, now)
             else:
@@ -322,13 +320,13 @@ class Serial(Anew):
 
     def _weigh(self, now: Instant) -> None:
         """A ballot is prepared at a quorum: what it knows decides."""
-        found, proposal = self._round.found(), self._proposal
+        found, attempt = self._round.found(), self._attempt
         weighed = Next.STORED
-        if proposal is not None:
-            time_ms = self._time_ms(found.record, now)
+        if attempt is not None:
+            time_ms = self._judge_time(found.record, now)
             if time_ms is None:
                 return
-            weighed = proposal.weigh(found, time_ms)
+            weighed = attempt.weigh(found, time_ms)
         if weighed is Next.PROPOSE:
             self._propose(found, now)
         elif weighed is Next.UNKNOWN or found.record is None or found.chosen:
@@ -339,7 +337,7 @@ class Serial(Anew):
     def _chosen(self, now: Instant) -> None:
         """A quorum has accepted the record: let all learn it."""
         row, record = self._task.row, self._record
-        self._learning.add(self._round.quorum.replicas, row, ballot_of(record.blob))
+        self._announcements.add(self._round.quorum.replicas, row, ballot_of(record.blob))
         if self._following:
             self._skips.keep(row, Skip(self._round.since, self._following, record))
         self._conclude(self._after, record, now)
@@ -364,36 +362,36 @@ class Serial(Anew):
             order = record.blob[:VERSION_BYTES] if record is not None else b""
             if record is not None and outcome == OUTCOME_LOST and not record.live(self._judged_ms):
                 record = None
-            version = self._proposal.identity if self._proposal is not None else b""
-            if outcome == OUTCOME_STORED and not version and record is not None:
-                version = record.known_as  # of an attempt that another proposer had made
+            attempt = self._attempt
+            version = attempt.identity if attempt is not None else b""
+            same = record is not None and (attempt is None or record.proposal == attempt.proposal)
+            if outcome == OUTCOME_STORED and same and record is not None:
+                version = record.known_as  # another proposer may have made it, under a version of its own
             self._end(Done(outcome, version, order, record, required, replicas), now)
 
     def _timed_out(self) -> RequestFailed:
-        if self._proposal is None:
+        if self._attempt is None:
             return ReadTimeout(UNREAD, None, None, None)
         return self._unknown("too few replicas have accepted it in time", None) if self._sent else contended()
 
     def _unknown(self, why: str, found: Record | None) -> RequestFailed:
-        write, proposal = self._task.write, self._proposal
+        write, attempt = self._task.write, self._attempt
         assert write is not None
-        assert proposal is not None
+        assert attempt is not None
         version = Version.decode(found.known_as) if found is not None else None
-        return unknown(write.repeated_as(self._context.digester, proposal.identity), version, why)
+        return unknown(write.repeated_as(self._context.digester, attempt.identity), version, why)
 
-    def _time_ms(self, record: Record | None, now: Instant) -> int | None:
+    def _judge_time(self, record: Record | None, now: Instant) -> int | None:
         """When what expires is judged; None if that is not known: then it has ended."""
-        self._judged_ms = 0
-        if record is None or not record.expires_ms:
-            return 0
-        time_ms = self._context.peers.clock.now_ms(now)
+        expires = record is not None and record.expires_ms
+        time_ms = self._context.peers.clock.now_ms(now) if expires else 0
         self._judged_ms = time_ms or 0
         if time_ms is None:
             skew = self._context.stamper.expiry_unknown(now)
             self._end(self._timed_out() if self._sent else skew, now)
         return time_ms
 
-    def _end(self, result: Done | InvalidRequest | RequestFailed | None, now: Instant) -> None:
+    def _end(self, result: Result, now: Instant) -> None:
         self._phase, self._answered = Phase.ENDED, True
         self._context.operations.drop(self)
         self._report(result, now)

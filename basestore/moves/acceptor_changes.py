@@ -1,4 +1,4 @@
-"""Acceptors: the leader sees to it who is an acceptor: which store each member is bound to, who is taken in.
+"""Acceptor changes: which store each member is bound to, and who is taken in, as the leader sees to it.
 
     a store counts       its member is bound to it (SetMember); if it was bound to another it is barred in all
                          that it holds, for what it had accepted is gone
@@ -31,7 +31,7 @@ _NO_OPTIONS: Final = options_list(BucketOptions())
 Reports = Callable[[int, Seats], Mapping[int, Report]]
 
 
-class Acceptors:
+class AcceptorChanges:
     """As one node sees them, whether it leads or not."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Registers: the command increment, which adds to the number that a key holds.
+"""Increment: the command increment, which adds to the number that a key holds.
 
 `set` and `delete` in buckets of registers are those of all buckets (`requests.py`).
 """

@@ -1,4 +1,4 @@
-"""Standing: how one row stands, by what its replicas hold: what wins and why, and what reads may find. Pure.
+"""Verdict: how one row stands, by what its replicas hold: what wins and why, and what reads may find. Pure.
 
 For whoever explains a row: nothing is asked, promised or mended here. What a replica holds is a head, or
 NOTHING; of a replica whose word does not count nothing is weighed.
@@ -14,7 +14,7 @@ In a register (`paxos.py`) replicas have learned a record, and some may have acc
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
-from basestore.repair.paxos import Told, ballot_of, known_at
+from basestore.repair.paxos import Told, ballot_of, gathered_at
 from basestore.repair.read_repair import NOTHING, plan
 from basestore.repair.rule import Rule
 from basestore.repair.version import VERSION_BYTES, Version
@@ -88,8 +88,8 @@ class Agreed(NamedTuple):
 
 
 def agreed(seen: Mapping[int, Seen], since: int, met: Met) -> Agreed:
-    """By what these say. `since`, `met`: as in `known_at`."""
-    found = known_at({at: each.told for at, each in seen.items()}, since, met)
+    """By what these say. `since`, `met`: as in `gathered_at`."""
+    found = gathered_at({at: each.told for at, each in seen.items()}, since, met)
     greatest = found.record.blob if found.record is not None else b""
     if found.chosen:
         return Agreed(greatest, b"")

@@ -1,4 +1,4 @@
-"""Learning: what is chosen, told to those that are to learn it, once a step for all rows.
+"""Announcements: what is chosen, told to those that are to learn it, once a step for all rows.
 
 It is not asked whether they have. Links keep the order of what is said, so who has accepted a record has it
 when it hears this; who has not gets it by an exchange.
@@ -9,7 +9,7 @@ from basestore.cluster.peers import Peers
 from basestore.protocol.replication import Learn
 
 
-class Learning:
+class Announcements:
     """Of one node."""
 
     def __init__(self, peers: Peers) -> None:

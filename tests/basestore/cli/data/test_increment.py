@@ -1,6 +1,6 @@
 """`set` and `delete` with a condition, and `increment`: what is printed, and how they end.
 
-Covers `cli/data/registers.py`, `receipts.py` and, of `requests.py`, the conditions.
+Covers `cli/data/increment.py`, `receipts.py` and, of `requests.py`, the conditions.
 """
 
 import json
@@ -52,7 +52,7 @@ def test_a_write_that_compares_is_stored_or_says_what_is_there(node: FakeNode) -
     assert late.return_value == 5
     assert late.stdout == f"lost  another write holds the key: version {known}, value n1\n"
     assert late.stderr == (
-        "Nothing was done. `basestore get leader --bucket cas -o json` shows what the key holds by then: "
+        "Nothing was done. `basestore get leader --bucket cas -o json` shows what the key holds now: "
         "compare with that (--if-version).\n"
     )
     assert setting(node, "n2", "--if-version", known).return_value == 0

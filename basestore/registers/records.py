@@ -1,0 +1,39 @@
+"""Records: what a proposer has accepted under its ballot: its own write's record, or one that it found."""
+
+from basestore.coordinator.context import Context
+from basestore.instant import Instant
+from basestore.registers.task import Task
+from basestore.repair.compare_and_set import Attempt, Condition, added
+from basestore.repair.paxos import Known
+from basestore.repair.version import Record
+
+
+def own(
+    context: Context, ballot: bytes, task: Task, attempt: Attempt, found: Known, judged_ms: int, now: Instant
+) -> tuple[Attempt, Record] | None:
+    """Of the write of this task, in the place of what is known, and the attempt that is made with it. What
+    expires is judged at `judged_ms`. None: when it is to expire cannot be known, by this clock."""
+    assert task.write is not None
+    content, expires_ms, version = task.write.content, 0, context.stamper.version(ballot, task.row)
+    if content.ttl_ms:
+        lives_ms = context.stamper.expiry_of_proposed_ms(version, content.ttl_ms, now)
+        if lives_ms is None:
+            return None
+        expires_ms = lives_ms
+    attempt, value = attempt.proposed(version.encode(), found), content.value
+    if attempt.condition is Condition.ADD:
+        value = added(value, found.record, judged_ms)
+    record = Record.seal(
+        context.digester, task.row, version, value, tombstone=content.tombstone, expires_ms=expires_ms,
+        proposal=attempt.proposal, descent=attempt.identity + attempt.meant,
+    )  # fmt: skip
+    return attempt, record
+
+
+def again(context: Context, ballot: bytes, row: bytes, found: Record) -> Record:
+    """What was found, as the write that it is."""
+    version = context.stamper.version(ballot, row)
+    return Record.seal(
+        context.digester, row, version, found.value, tombstone=found.tombstone, expires_ms=found.expires_ms,
+        proposal=found.proposal, descent=found.descent,
+    )  # fmt: skip
