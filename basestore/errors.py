@@ -36,6 +36,7 @@ from typing import Any, ClassVar, Final
 from basestore.repair.version import Identity, Version
 
 RETRY_MS_MAX: Final = 600_000  # that a node may ask a client to wait
+LOWER_LEVEL: Final = ", or ask for a lower consistency level"
 
 
 class BasestoreError(Exception):
@@ -127,16 +128,17 @@ class RequestFailed(BasestoreError):
 
 class Unavailable(RequestFailed):
     """Fewer replicas are alive than the level requires. Nothing was sent to any. `starting`: the node that
-    was asked is one of those that are missing, for its own store does not count yet."""
+    was asked is one of those that are missing, for its own store does not count yet. `instead`: what may be
+    asked for in its place, as the end of a sentence."""
 
     code = 2
 
-    def __init__(self, required: int, alive: int, starting: bool = False) -> None:
+    def __init__(self, required: int, alive: int, starting: bool = False, instead: str = LOWER_LEVEL) -> None:
         besides = "; the one that was asked runs, but its store does not count yet" if starting else ""
         replicas, live = "replica is" if required == 1 else "replicas are", "is" if alive == 1 else "are"
         super().__init__(
             f"unavailable: {required} {replicas} required and {alive} {live} alive{besides}; nothing was "
-            f"done. Start the missing nodes (see `basestore status`), or ask for a lower consistency level"
+            f"done. Start the missing nodes (see `basestore status`){instead}"
         )
         self.required = required
         self.alive = alive

@@ -67,7 +67,12 @@ class Attempt(NamedTuple):
             weighed = self._look(known)
             if weighed is not None:
                 return weighed
-        return self._compare(known.record, wall_ms)
+        compared = self._compare(known.record, wall_ms)
+        # It has expired here; who else is at it may judge by another clock, and have it replaced yet.
+        still_there = known.record is not None and known.record.known_as == self.expected
+        if compared is Next.LOST and self.again and not self.identity and still_there:
+            return Next.UNKNOWN
+        return compared
 
     def _look(self, known: Known) -> Next | None:
         """Whether it was accepted before; None: it was not, and will not be under an earlier ballot."""

@@ -97,7 +97,7 @@ class _Commands(options.Group):
 def group() -> None:
     """A replicated key-value store in which each call says how many replicas must answer.
 
-    `basestore demo` shows all of it in under a minute. `basestore up` starts a cluster on this
+    `basestore demo` shows all of it in about a minute. `basestore up` starts a cluster on this
     machine, where `basestore set greeting hello` and `basestore get greeting` find it: without an
     endpoint, requests go to 127.0.0.1:7400.
 

@@ -70,8 +70,8 @@ _SHARED = {
     ),
     "consistency": _Shared(
         ("-c", "--consistency"),
-        "How many replicas must answer (any: writes only; serial: of registers, where each level but one is "
-        "that). [default: quorum]",
+        "How many replicas must answer (any: writes only; serial: of registers, where each read but at one, "
+        "and each write, is that). [default: quorum]",
         {"type": click.Choice(["any", "one", "quorum", "all", "serial"], case_sensitive=False)},
     ),
     "bucket": _Shared(

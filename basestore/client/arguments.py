@@ -5,6 +5,7 @@ wrong is an InvalidRequest that says what is allowed. Shared by all clients, and
 environment for endpoints where none are given; otherwise pure.
 """
 
+import enum
 import math
 import os
 import struct
@@ -48,6 +49,8 @@ TIMEOUT_S_DEFAULT = 5.0
 ENDPOINT_DEFAULT = "127.0.0.1:7400"
 ENDPOINTS_VARIABLE = "BASESTORE_ENDPOINTS"
 PATIENCE_MS_MAX = 24 * 3600 * 1000
+Unset = enum.Enum("Unset", "UNSET")  # of a condition that was not given: None stands for what a key lacks
+UNSET: Final = Unset.UNSET
 _NAMES = {level.name.lower(): level for level in Level}
 
 
@@ -124,29 +127,34 @@ def defers_of(defer: bool) -> bool:
 
 
 def condition_of(
-    if_version: Version | str | None, if_absent: bool, if_value: Data | None, defer: bool
+    if_version: Version | str | Unset, if_absent: bool, if_value: Data | Unset, defer: bool
 ) -> Condition:
     """What a write in a register depends on, and what is expected, as `Set.condition`."""
     if not isinstance(if_absent, bool):
         raise InvalidRequest(f"if_absent must be True or False, not {if_absent!r:.80}")
-    if if_version is None and if_value is None and not if_absent:
+    if if_version is UNSET and if_value is UNSET and not if_absent:
         return UNCONDITIONAL
-    if if_version is not None and if_value is not None:
+    for what, given in (("version", if_version), ("value", if_value)):
+        if given is None:
+            raise InvalidRequest(
+                f"if_{what} is None: a key that holds nothing has no {what}; use if_absent=True (of set), or "
+                f"leave if_{what} out"
+            )
+    if if_version is not UNSET and if_value is not UNSET:
         raise InvalidRequest("give if_version or if_value, not both: a version already fixes the value")
-    if if_absent and (if_version is not None or if_value is not None):
-        other = "if_value" if if_version is None else "if_version"
+    if if_absent and (if_version is not UNSET or if_value is not UNSET):
+        other = "if_value" if if_version is UNSET else "if_version"
         raise InvalidRequest(f"a write depends on one thing at most: give up if_absent or {other}")
     if defer:
         raise InvalidRequest(
             "a write that is deferred is kept for later, and a condition is about what the key holds now: "
             "give up one of the two"
         )
-    if if_absent:
-        return IF_ABSENT, b""
-    if if_version is not None:
+    if if_version is not UNSET:
         return IF_VERSION, _version_bytes(if_version)
-    assert if_value is not None
-    return IF_VALUE, bytes_of("value to compare with", if_value, VALUE_BYTES_MAX)
+    if if_value is not UNSET:
+        return IF_VALUE, bytes_of("value to compare with", if_value, VALUE_BYTES_MAX)
+    return IF_ABSENT, b""
 
 
 def _version_bytes(version: Version | str) -> bytes:

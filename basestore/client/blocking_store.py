@@ -12,8 +12,10 @@ from time import monotonic
 from typing import TypeVar
 
 from basestore.client.arguments import (
+    UNSET,
     Consistency,
     Data,
+    Unset,
     check_endpoints,
     condition_of,
     listed,
@@ -48,9 +50,9 @@ class SyncStore(BlockingOperator):
         timeout: float | None = None,
         repeat: Identity | str | None = None,
         defer: bool = False,
-        if_version: Version | str | None = None,
+        if_version: Version | str | Unset = UNSET,
         if_absent: bool = False,
-        if_value: Data | None = None,
+        if_value: Data | Unset = UNSET,
     ) -> Receipt:
         """Write a value. `ttl` in seconds. To repeat a write as itself, `repeat` is the identity that its
         error or receipt carries, with all else as it was. `defer`, and the conditions, as in `Store.set`."""
@@ -68,11 +70,11 @@ class SyncStore(BlockingOperator):
         timeout: float | None = None,
         repeat: Identity | str | None = None,
         defer: bool = False,
-        if_version: Version | str | None = None,
+        if_version: Version | str | Unset = UNSET,
     ) -> Receipt:
         """Delete a key. Deleting a key that is not there is no error. `if_version` as of
         `Store.delete`."""
-        condition = condition_of(if_version, False, None, defer)
+        condition = condition_of(if_version, False, UNSET, defer)
         return self._ask(self._calls.delete(key, bucket, consistency, timeout, repeat, defer, condition))
 
     def increment(

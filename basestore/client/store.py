@@ -13,7 +13,16 @@ from typing import TypeVar
 
 import anyio
 
-from basestore.client.arguments import Consistency, Data, condition_of, listed, pairs, prefix_bytes
+from basestore.client.arguments import (
+    UNSET,
+    Consistency,
+    Data,
+    Unset,
+    condition_of,
+    listed,
+    pairs,
+    prefix_bytes,
+)
 from basestore.client.calls import Call
 from basestore.client.channel import Channel, SessionChannel
 from basestore.client.many import Lot, delete_many, get_many, scan, set_many
@@ -48,9 +57,9 @@ class Store(Operator):
         timeout: float | None = None,
         repeat: Identity | str | None = None,
         defer: bool = False,
-        if_version: Version | str | None = None,
+        if_version: Version | str | Unset = UNSET,
         if_absent: bool = False,
-        if_value: Data | None = None,
+        if_value: Data | Unset = UNSET,
     ) -> Receipt:
         """Write a value. `ttl` in seconds. To repeat a write as itself, whatever became of it, `repeat` is
         the identity that its error or receipt carries, with all else as it was: it happens once. In a bucket
@@ -60,7 +69,8 @@ class Store(Operator):
 
         In a bucket of registers a write may depend on what the key holds, on one thing: `if_version`, the
         version that it holds, by a receipt or a result; `if_absent`, that it holds nothing; `if_value`, this
-        value. Otherwise it is LOST, and the receipt says what is there instead."""
+        value. Otherwise it is LOST, and the receipt says what is there instead. None is
+        refused, for it is the version of what holds nothing: `if_absent` says that."""
         condition = condition_of(if_version, if_absent, if_value, defer)
         return await self._ask(
             self._calls.set(key, value, bucket, consistency, ttl, timeout, repeat, defer, condition)
@@ -75,11 +85,11 @@ class Store(Operator):
         timeout: float | None = None,
         repeat: Identity | str | None = None,
         defer: bool = False,
-        if_version: Version | str | None = None,
+        if_version: Version | str | Unset = UNSET,
     ) -> Receipt:
         """Delete a key. Deleting a key that is not there is no error. `if_version`, in a bucket of registers:
         only if it holds that version, as of `set`."""
-        condition = condition_of(if_version, False, None, defer)
+        condition = condition_of(if_version, False, UNSET, defer)
         return await self._ask(
             self._calls.delete(key, bucket, consistency, timeout, repeat, defer, condition)
         )

@@ -103,8 +103,8 @@ def _check_serial(level: Level, rule: Rule, bucket: str) -> None:
         )
     if level is ANY and rule.serial:
         raise InvalidRequest(
-            f"bucket {bucket!r} is of registers: its replicas agree on each write, so level any is refused, "
-            f"which asks none of them. Leave the level out, or use serial"
+            f"replicas agree on each write to bucket {bucket!r}, so level any is refused, which asks none of "
+            f"them. Leave the level out, or use serial"
         )
 
 
@@ -117,13 +117,19 @@ def _check_condition(request: Set | Delete, rule: Rule) -> None:
         )
     if request.defer:
         raise InvalidRequest(
-            "a write in a register cannot be deferred, for its replicas agree on it: write without defer"
+            f"replicas agree on each write to bucket {request.bucket!r}, so none can be deferred: write "
+            f"without defer"
         )
     expects = request.condition in (IF_VERSION, IF_VALUE)
     if not 0 <= request.condition <= ADD or (request.expected and not expects):
         raise InvalidRequest("there is no such condition of a write: compare with a version, or a value")
     if request.condition == IF_VERSION:
         version_of(request.expected)
+    if request.condition == ADD and rule.immutable:
+        raise InvalidRequest(
+            f"in bucket {request.bucket!r} the first write wins, for good, so nothing can be added to it: "
+            f"use a bucket with rule register (built in: {', '.join(BUILT_IN_LATER)})"
+        )
     if request.condition and rule.immutable and request.condition != IF_ABSENT:
         raise InvalidRequest(
             f"in bucket {request.bucket!r} the first write wins, for good: a write there is made if the key "
@@ -189,8 +195,8 @@ def admit_get(context: Context, request: Get, now: Instant) -> tuple[Level, byte
     _check_serial(level, rule, request.bucket)
     if rule.serial and (request.stale_ms_max or request.degrade_ms > 0):
         raise InvalidRequest(
-            "a read of a register is either serial, and never stale, or at one: leave the bound on its "
-            "staleness out"
+            f"replicas agree on each write to bucket {request.bucket!r}, so a read there is either serial, "
+            f"and never stale, or at one: leave degrade and max_staleness out (--degrade, --max-staleness)"
         )
     _check_key(request.key)
     _check_room(context, context.load.answer_bytes, now)
@@ -294,6 +300,12 @@ def _rule(context: Context, bucket: str) -> Rule:
                 f"is; nothing was done. Try again, or ask another node"
             )
         names, gone = ", ".join(sorted(context.buckets)), context.buckets.gone(bucket)
+        if bucket in BUILT_IN_LATER and not gone:
+            raise Unavailable.because(
+                f"bucket {bucket!r} is built in, and is made some seconds after the cluster is founded, or, "
+                f"in a cluster of before, once `basestore upgrade finish` was said; nothing was done. Try "
+                f"again"
+            )
         if context.peers.behind:
             raise InvalidRequest(
                 f"bucket {bucket[:64]!r} is not known to this node{gone}, which is behind what is "

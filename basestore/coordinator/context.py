@@ -19,7 +19,7 @@ from basestore.cluster.placement import Placement
 from basestore.config import BucketOptions
 from basestore.consistency import Level, Quorum
 from basestore.coordinator.stamper import Stamper
-from basestore.errors import InvalidRequest, Overloaded, RequestFailed, Unavailable
+from basestore.errors import LOWER_LEVEL, InvalidRequest, Overloaded, RequestFailed, Unavailable
 from basestore.intake.figures import Door
 from basestore.intake.windows import RETRY_MS
 from basestore.metrics import Metrics
@@ -75,15 +75,17 @@ class Context:
         """How this node serves those buckets that have any."""
         return self.buckets.options
 
-    def require(self, partition: int, level: Level) -> Quorum:
-        """Whose confirmations the level requires; Unavailable unless enough replicas are alive."""
+    def require(self, partition: int, level: Level, instead: str = LOWER_LEVEL) -> Quorum:
+        """Whose confirmations the level requires; Unavailable, with `instead`, unless enough replicas are
+        alive."""
         quorum = self.placement.quorums[partition][level]
         # ANY needs no replica alive, for a hint will do.
         if not self.peers.all_alive and level is not ANY:
             alive = [replica for replica in quorum.replicas if self.peers.alive[replica]]
             if not quorum.met(alive):
                 me = self.peers.me
-                raise Unavailable(*quorum.told(alive), me in quorum.replicas and not self.peers.alive[me])
+                starting = me in quorum.replicas and not self.peers.alive[me]
+                raise Unavailable(*quorum.told(alive), starting, instead)
         return quorum
 
 

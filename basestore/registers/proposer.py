@@ -132,7 +132,7 @@ class Proposer(Anew):
         """Whether enough replicas are alive. If not, it is put off, or ends."""
         try:
             if self._task.quorum is None:
-                self._context.require(self._partition, Level.SERIAL)
+                self._context.require(self._partition, Level.SERIAL, self._task.instead)
         except Unavailable as error:
             self._put_off(error, now)
             return False
@@ -174,7 +174,7 @@ class Proposer(Anew):
         try:
             self._ballot = context.stamper.ballot(now)
         except NotYet:
-            self._phase = Phase.WAIT
+            self._phase, self._again_s = Phase.WAIT, NEVER
             context.stamper.park(self, self._prepare)
             return
         except ClockSkew as error:
@@ -270,7 +270,6 @@ class Proposer(Anew):
 
     def alarm(self, now: Instant) -> None:
         if now.monotonic >= self._task.deadline:
-            self._context.stamper.parked.pop(self, None)
             self._end(self._timed_out(), now)
         elif now.monotonic >= self._again_s:
             self._again_s = NEVER
@@ -327,10 +326,12 @@ class Proposer(Anew):
             if time_ms is None:
                 return
             weighed = attempt.weigh(found, time_ms)
+        # One that was sent may be accepted by some: what it is lost to must be chosen above that.
+        lost = weighed in (Next.LOST, Next.NO_NUMBER) and attempt is not None and attempt.identity != b""
         if weighed is Next.PROPOSE:
             self._propose(found, now)
-        elif weighed is Next.UNKNOWN or found.record is None or found.chosen:
-            self._conclude(weighed, found.record, now)
+        elif weighed is Next.UNKNOWN or found.record is None or (found.chosen and not lost):
+            self._conclude(Next.UNKNOWN if lost and found.record is None else weighed, found.record, now)
         else:
             self._settle(found.record, weighed, now)
 
@@ -393,5 +394,6 @@ class Proposer(Anew):
 
     def _end(self, result: Result, now: Instant) -> None:
         self._phase, self._answered = Phase.ENDED, True
+        self._context.stamper.parked.pop(self, None)
         self._context.operations.drop(self)
         self._report(result, now)

@@ -56,8 +56,9 @@ CROWDED_ROW: Final = (
 SLOW_HOME: Final = "its disk does not keep up; nothing was done. Try again later, or ask another node"
 EARLIER: Final = "an earlier attempt may have done it"
 IN_MEMORY: Final = (
-    "this node keeps no registers, for its durability is memory, and it would forget what it has promised; "
-    'nothing was done. Set durability = "sync" in its file, or ask a node that has it'
+    "this node keeps no bucket whose replicas agree on each write, for its durability is memory, and it "
+    'would forget what it has promised; nothing was done. Set durability = "sync" in its file, or ask a node '
+    "that has it"
 )
 
 
@@ -107,7 +108,7 @@ class Registers:
         except (InvalidRequest, RequestFailed) as error:
             self._context.metrics.refused(OPERATIONS[type(request)], request.level, error.code)
             if isinstance(error, RequestFailed) and getattr(request, "repeats", False):
-                error = unknown(Identity.decode(request.identity), None, f"{EARLIER}; and now: {error}")
+                error = unknown(Identity.decode(request.identity), None, EARLIER, error)
             refuse(self._context, outbox, request.id, error)
 
     def _write(self, outbox: Outbox, request: Set | Delete, now: Instant) -> None:

@@ -74,10 +74,16 @@ class Task(NamedTuple):
     quorum: Callable[[], Quorum] | None = None
     hands_over: bool = False
 
+    @property
+    def instead(self) -> str:
+        """What may be asked for where too few are alive, as the end of a sentence: no write is weaker."""
+        return ", or read at one, which may be behind" if self.write is None else ""
 
+
+_WHO = "; `basestore status` shows who is down, or not taken in yet"
 UNREAD = (
     "timeout: too few replicas of this register have answered in time, or others were at it; a read changes "
-    "nothing. Try again later, or with more time; or read at one, which may be stale"
+    f"nothing. Try again later, or with more time; or read at one, which may be stale{_WHO}"
 )
 
 
@@ -85,19 +91,24 @@ def contended() -> Contended:
     return Contended(
         "contended: others were at this register, or too few of its replicas answered, for as long as the "
         "request could last; nothing was proposed, so nothing was done. Try again later, or with more time"
+        + _WHO
     )
 
 
-def unknown(identity: Identity, found: Version | None, why: str) -> OutcomeUnknown:
+def unknown(
+    identity: Identity, found: Version | None, why: str, error: RequestFailed | InvalidRequest | None = None
+) -> OutcomeUnknown:
+    """`error`: what the latest attempt has come to, if that has done nothing: an earlier one may have."""
+    latest = f". The latest attempt did nothing: {error}" if error is not None else ""
     return OutcomeUnknown(
         f"unknown: {why}; the write may have happened. Repeat it as {identity} (it is then the same write), "
-        f"or read",
+        f"or read{latest}",
         found, identity,
     )  # fmt: skip
 
 
 def no_number(value: bytes) -> InvalidRequest:
-    shown = value[:40]
+    shown = value[:40].decode(errors="backslashreplace")
     return InvalidRequest(
         f"the key holds {shown!r}, which is no decimal number, so nothing can be added to it; nothing was "
         f"done. Set it to a number, or use another key"
@@ -109,7 +120,7 @@ def doubting(report: Report, identity: Identity, why: str) -> Report:
 
     def doubt(result: Result, now: Instant) -> None:
         if isinstance(result, InvalidRequest) or (isinstance(result, RequestFailed) and result.definite):
-            result = unknown(identity, None, f"{why}; and now: {result}")
+            result = unknown(identity, None, why, result)
         report(result, now)
 
     return doubt

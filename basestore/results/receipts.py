@@ -15,6 +15,10 @@ from basestore.results.answers import encode_text
 
 T = TypeVar("T")
 PLACES_SHOWN = 10
+NUMBER_PASSED = (
+    "the increment was made, once; which number it gave is not known any more, for the key was written after "
+    "it"
+)
 
 
 def _text(version: Version | None) -> str | None:
@@ -91,7 +95,13 @@ class Receipt:
 
     @property
     def number(self) -> int:
-        """That an increment has made; ValueError where this is the receipt of anything else."""
+        """That an increment has made. ValueError where that is not known any more, for the increment was
+        repeated, and somebody has written the key after it; and where this is the receipt of anything else,
+        which one that has no value is not told apart from."""
+        if self and self.value is None and self.level is Level.SERIAL:
+            raise ValueError(
+                f"this is no receipt of an increment; or {NUMBER_PASSED}: get shows what it holds now"
+            )
         if not self or self.value is None:
             raise ValueError("this is no receipt of an increment")
         return int(self.value)

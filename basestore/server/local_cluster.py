@@ -227,7 +227,7 @@ def refuse_taken_ports(configs: Sequence[NodeConfig]) -> None:
     if taken:
         raise ConfigurationError(
             f"{'; '.join(taken)}. Unless that is a `basestore up` or `serve` of this cluster, make a new one "
-            f"in another directory with other ports"
+            f"in another directory with other ports (--port)"
         )
 
 

@@ -48,9 +48,9 @@ class Options(TypedDict, total=False):
     bucket: str
     timeout: float
     repeat: Identity | None
-    if_version: Version | str | None
+    if_version: Version | str
     if_absent: bool
-    if_value: bytes | str | None
+    if_value: bytes | str
 
 
 @dataclass(slots=True)
@@ -70,9 +70,11 @@ class Request:
     def options(self) -> Options:
         options: Options = {"bucket": BUCKET, "timeout": self.timeout, "repeat": self.repeat}
         if self.condition == "if_version":
+            assert self.version is not None
             options["if_version"] = self.version
         elif self.condition == "if_value":
             assert self.write is not None
+            assert self.write.over is not None
             options["if_value"] = self.write.over
         elif self.condition == "if_absent":
             options["if_absent"] = True

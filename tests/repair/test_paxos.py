@@ -202,6 +202,9 @@ class TestProposer:
         assert again.weigh(Known(record(8, identity=version(3)), True), 0) is Next.PROPOSE
         assert again.weigh(Known(record(8, replaced=version(3)), True), 0) is Next.LOST
         assert again.weigh(Known(record(8), True), 0) is Next.UNKNOWN
+        expired = Known(record(8, identity=version(3), expires_ms=99), True)
+        assert again.weigh(expired, 100) is Next.UNKNOWN, "by another clock it may not have expired"
+        assert again._replace(identity=version(5)).weigh(expired, 100) is Next.LOST
         assert again.weigh(Known(None, True), 0) is Next.UNKNOWN
         for condition in (UNCONDITIONAL, IF_ABSENT, IF_VALUE, ADD):
             assert write(condition, again=True).weigh(Known(None, True), 0) is Next.UNKNOWN

@@ -211,7 +211,20 @@ class RegisterWorld(PlannedWorld):
             return
         self._await_learned()
         self._read_registers()
-        self._judge_replicas()
+        lacking = self._await_held()
+        if lacking and self.clocks_misled and not self.vouched:
+            self.clocks_are_right()  # until then stamps that lie far ahead are believed by nobody
+            self.await_health()
+            lacking = self._await_held()
+        for each in lacking:
+            self.blame("replicas", each)
+
+    def _await_held(self) -> list[str]:
+        """What is lacking yet when it has had time to come by exchanges."""
+        end = self.clockwork.now + QUIET_S_MAX
+        while (lacking := self._lacking()) and self.clockwork.now < end:
+            self.clockwork.run(self.clockwork.now + 0.5)
+        return lacking
 
     def _await_learned(self) -> None:
         """Nothing stays accepted and not learned, and all closed stamps go beyond what was chosen."""
@@ -240,8 +253,16 @@ class RegisterWorld(PlannedWorld):
                     found.append(f"n{machine.index + 1} has not closed {at} behind what was chosen")
         return found
 
+    def _is_ruined(self, place: tuple[str, str]) -> bool:
+        """Whether nobody can heal what is damaged of it."""
+        row = self.row(*place)
+        nodes = [each.node for each in self.roster.members if each.node is not None]
+        ruined = any(row in node.healing.hopeless for node in nodes)
+        self.counts["registers damaged at all replicas"] += ruined
+        return ruined
+
     def _read_registers(self) -> None:
-        """Every key is read, at each node."""
+        """Every key is read, at each node; but for those that are damaged wherever they are held."""
         examiner = RegisterClient(self, RegisterClientPlan(EXAMINER, 1, 1.0, 0.0))
         keys = sorted({operation.row for operation in self.asked})
         lacking = [
@@ -257,6 +278,7 @@ class RegisterWorld(PlannedWorld):
                 examiner.ask(machine, operation)
             self.clockwork.run(self.clockwork.now + READ_S)
             failed = [(machine, each) for machine, each in asked if each.outcome != FOUND]
+            failed = [(machine, each) for machine, each in failed if not self._is_ruined(each.row)]
             lacking = [(machine, each.row) for machine, each in failed]
             if not lacking:
                 return
@@ -264,20 +286,21 @@ class RegisterWorld(PlannedWorld):
         text = f"n{machine.index + 1} does not answer {operation}: {operation.why[:150]}"
         self.blame("recovery", f"{len(failed)} registers cannot be read: {text}")
 
-    def _judge_replicas(self) -> None:
-        """All that hold a row hold what was chosen last."""
+    def _lacking(self) -> list[str]:
+        """Who does not hold what was chosen last of a row that it holds."""
         assert self.chains is not None
+        lacking = list[str]()
         for row, seen in self.chains.rows.items():
             last = max((ballot for ballot, at in seen.chosen.items() if at > seen.ruined_s), default=None)
             for machine in self.seating.holders(s.partition_of(row)) if last else ():
                 held = machine.disk.get(s.DATA + row)
-                if held is None and last in seen.purged:
+                # What is damaged may be found only now, and is healed some time later.
+                if (held is None and last in seen.purged) or s.DATA + row in machine.spoilt:
                     continue
                 if held is None or held[:16] != last:
-                    text = (
-                        f"n{machine.index + 1} holds {s.short(held)} of {row!r}: {s.short(last)} was chosen"
-                    )
-                    self.blame("replicas", text)
+                    text = f"n{machine.index + 1} holds {s.short(held)} of {row!r}"
+                    lacking.append(f"{text}: {s.short(last)} was chosen")
+        return lacking
 
     def _judge_registers(self) -> None:
         assert self.chains is not None

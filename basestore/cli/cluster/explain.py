@@ -107,8 +107,7 @@ def in_words(told: "Explanation") -> str:
     ]
     if told.pending is not None:
         lines.append(f"{'pending':<10} {told.pending}")
-    for level, found in told.reads.items():
-        lines.append(f"{'at ' + level.name.lower():<10} {_reading(told, found)}")
+    lines += [f"{'at ' + level:<10} {_reading(told, found)}" for level, found in _reads(told).items()]
     lines += _settled(told)
     if told.lost:
         lines.append(f"{'lost':<10} {_LOST.format(_moment(told.lost))}")
@@ -202,6 +201,14 @@ def _author(told: "Explanation", version: "Version") -> str:
     return told.members.get((version.origin >> 48) - 1, "?")
 
 
+def _reads(told: "Explanation") -> "dict[str, tuple[Version | None, ...] | None]":
+    """What is shown, by level: of a register all reads but those at one are serial."""
+    reads = {level.name.lower(): found for level, found in told.reads.items()}
+    if any(view.acceptor is not None for view in told.replicas.values()):
+        return {"one": reads["one"], "serial": reads["quorum"]}
+    return reads
+
+
 def _reading(told: "Explanation", found: "tuple[Version | None, ...] | None") -> str:
     if found is None:
         return "unavailable: too few replicas answer"
@@ -259,7 +266,7 @@ def _mend(mend: "Mend", told: "Explanation") -> str:
     return {
         "quorum read": f"{mend.node}: the next exchange of anti-entropy brings it, or a read at quorum",
         "exchange": f"{mend.node}: the next exchange of anti-entropy brings it",
-        "finishing": f"{mend.node}: finishes what it has accepted by itself, or the next read at quorum does",
+        "finishing": f"{mend.node}: finishes what it has accepted by itself, or the next serial read does",
         "taking in": f"{mend.node}: is taken in as an acceptor once it has what the others had accepted",
         "binding": f"{mend.node}: is no acceptor before the metadata group has noted its store",
         "healing": f"{mend.node}: its damaged record is healed from the other replicas",

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from basestore.cli import exits
-from basestore.cli.data.receipts import show_receipt
+from basestore.cli.data.receipts import get_command, show_receipt
 from basestore.cli.data.requests import REPEAT, RETRY, SESSION, opened, writing
 from basestore.cli.options import Target, command, data, duration, share
 
@@ -39,7 +39,8 @@ def increment_command(
 
     A key that holds nothing counts as 0; what holds anything but a whole number, in decimal digits, is left
     as it is. However many do so at once, each gets a number of its own. In JSON the receipt is printed, in
-    which `value` is the number.
+    which `value` is the number. One that is repeated tells its number only if nobody has written the key
+    since.
 
     \b
     Example:
@@ -51,5 +52,10 @@ def increment_command(
         receipt = store.increment(key, by, bucket=bucket, ttl=ttl, repeat=repeat)
     if target.json or not receipt:
         return show_receipt(target, key, receipt, "stored")
-    click.echo(receipt.number)
+    if receipt.value is None:
+        from basestore.results.receipts import NUMBER_PASSED
+
+        target.remark(f"{NUMBER_PASSED}: `{get_command(key, bucket)}` shows what it holds now")
+    else:
+        click.echo(receipt.number)
     return exits.DONE

@@ -42,17 +42,17 @@ def receipt_line(receipt: "Receipt", done: str) -> str:
         how = " for good" if receipt.final else ""
         return f"lost  an earlier write holds the key{how}: version {receipt.superseded_by}"
     how = {None: "", True: " for good", False: " provisionally"}[receipt.final]
-    replicas = ", ".join(f"{name} {state.name.lower()}" for name, state in receipt.replicas.items())
+    known = ", ".join(f"{name} {state.name.lower()}" for name, state in receipt.replicas.items())
+    which = f"version {receipt.version}  ({known})" if known else f"version {receipt.version}"
     if receipt.outcome is Outcome.DEFERRED:
         why = text.printable(receipt.because.encode()) or "is overloaded"
         what = f"deferred  the node {why}, and keeps it to deliver later"
-        return f"{what}  version {receipt.version}  ({replicas})"
+        return f"{what}  {which}"
     if not receipt.applied:  # at any
-        return f"kept as a hint{how}  no replica has it yet  version {receipt.version}  ({replicas})"
+        return f"kept as a hint{how}  no replica has it yet  {which}"
     required = text.counted(receipt.required, "replica")
     return (
-        f"{done}{how}  {receipt.acknowledged} of {required} required by "
-        f"{receipt.level.name.lower()}  version {receipt.version}  ({replicas})"
+        f"{done}{how}  {receipt.acknowledged} of {required} required by {receipt.level.name.lower()}  {which}"
     )
 
 
@@ -75,11 +75,16 @@ def _lost_line(receipt: "Receipt") -> str:
     return f"lost  {whose} holds the key{how}: version {receipt.superseded_by}, value {value}"
 
 
+def get_command(key: bytes, bucket: str) -> str:
+    """What shows the key."""
+    return f"basestore get {shlex.quote(text.printable(key))} --bucket {shlex.quote(bucket)}"
+
+
 def _next_step(key: bytes, bucket: str, receipt: "Receipt") -> str:
     """What can be done then."""
     if receipt.final:
         return "Nothing was written: what was written first stays. Write under another key."
-    get = f"basestore get {shlex.quote(text.printable(key))} --bucket {shlex.quote(bucket)} -o json"
+    get = f"{get_command(key, bucket)} -o json"
     if receipt.value is None:
         return f"Nothing was done. To write there nevertheless: --if-absent, if `{get}` still finds nothing."
     return f"Nothing was done. `{get}` shows what the key holds now: compare with that (--if-version)."

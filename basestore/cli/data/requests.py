@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -130,10 +130,15 @@ def set_command(
     content = _content(value, file)
     with writing(), opened(target, session, retry) as store:
         receipt = store.set(
-            key, content, bucket=target.bucket, ttl=ttl, repeat=repeat, defer=defer, if_version=if_version,
-            if_absent=if_absent, if_value=if_value,
+            key, content, bucket=target.bucket, ttl=ttl, repeat=repeat, defer=defer, if_absent=if_absent,
+            **_given(if_version=if_version, if_value=if_value),
         )  # fmt: skip
         return show_receipt(target, key, receipt, "stored")
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Those that were."""
+    return {name: each for name, each in options.items() if each is not None}
 
 
 def _content(value: bytes | None, file: BinaryIO | None) -> bytes:
@@ -180,7 +185,9 @@ def delete_command(
         basestore delete leader --bucket cas --if-version 0199e1c2a3b40000-0001a2b3c4d5e6f7-2a
     """
     with writing(), opened(target, session, retry) as store:
-        receipt = store.delete(key, bucket=target.bucket, repeat=repeat, defer=defer, if_version=if_version)
+        receipt = store.delete(
+            key, bucket=target.bucket, repeat=repeat, defer=defer, **_given(if_version=if_version)
+        )
         return show_receipt(target, key, receipt, "deleted")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from basestore import InvalidRequest, Level, Outcome, Version
-from basestore.client.arguments import condition_of, level_of
+from basestore.client.arguments import UNSET, condition_of, level_of
 from basestore.client.session import Session
 from basestore.protocol.client import (
     ADD,
@@ -116,7 +116,7 @@ def test_who_compares_nothing_asks_as_ever(flavour: str) -> None:
 
     async def body(store: Any) -> None:
         await store.set("k", "v")
-        await store.set("k", "v", if_absent=False, if_version=None, if_value=None)
+        await store.set("k", "v", if_absent=False)
         await store.delete("k")
         await store.set_many([("a", "1"), ("b", "2")], defer=True)
         await store.delete_many(["a", "b"])
@@ -166,6 +166,12 @@ def test_a_write_is_repeated_with_its_condition(flavour: str) -> None:
         ({"if_version": VERSION, "defer": True}, "give up one of the two"),
         ({"if_absent": 1}, "if_absent must be True or False, not 1"),
         ({"if_version": "latest"}, "malformed: 'latest' is not a version; one looks like"),
+        ({"if_version": None}, r"if_version is None: .* no version; use if_absent=True \(of set\), or leave"),
+        (
+            {"if_value": None},
+            r"if_value is None: .* no value; use if_absent=True \(of set\), or leave",
+        ),
+        ({"if_absent": True, "if_version": None}, "if_version is None"),
         ({"if_version": b"7-1-3"}, "by that as text, not by bytes"),
         ({"if_version": 7}, "not by int"),
         ({"if_version": Version(-1, 1, 1)}, "the version to compare with is malformed"),
@@ -223,7 +229,7 @@ def test_a_node_that_knows_no_conditions_is_not_asked_to_keep_one(flavour: str) 
 
 def test_a_condition_is_one_thing_and_all_pairs_of_them_are_refused() -> None:
     given: dict[str, Any] = {"if_version": VERSION, "if_absent": True, "if_value": b"v"}
-    nothing: dict[str, Any] = {"if_version": None, "if_absent": False, "if_value": None}
+    nothing: dict[str, Any] = {"if_version": UNSET, "if_absent": False, "if_value": UNSET}
     assert condition_of(**nothing, defer=True) == (NO_CONDITION, b"")
     made = [condition_of(**{**nothing, name: each}, defer=False) for name, each in given.items()]
     assert made == [(IF_VERSION, VERSION.encode()), (IF_ABSENT, b""), (IF_VALUE, b"v")]

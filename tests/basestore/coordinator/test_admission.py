@@ -9,14 +9,16 @@ import pytest
 
 from basestore.cluster.operations import OPERATIONS_MAX, RELIEVED_AT_ONCE
 from basestore.consistency import Level, Outcome
-from basestore.errors import ClockSkew, InvalidRequest, Overloaded
+from basestore.errors import ClockSkew, InvalidRequest, Overloaded, Unavailable
 from basestore.protocol.client import Delete, Get, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.limits import KEY_BYTES_MAX, TTL_MS_MAX, VALUE_BYTES_MAX
 from basestore.protocol.operator import Explain
 from basestore.protocol.replication import Apply
+from basestore.repair.rule import Rule
 from basestore.replica.clock_ceiling import CEILING
 from basestore.replica.group_commit import UNSYNCED_BYTES_MAX
+from tests.worlds.changing import drop
 from tests.worlds.world import Call, World
 
 
@@ -286,6 +288,26 @@ def test_the_longest_key_and_value_are_stored(size: int) -> None:
     assert world.look(1, key, Level.ALL).value == value.encode()
     world.put(0, key, "", Level.ALL)
     assert world.look(1, key, Level.ALL).value == b""
+
+
+def test_a_bucket_that_is_built_in_later_is_not_there_yet() -> None:
+    world = World(1)
+    for ask in (lambda number: Set(number, "cas", b"k", b"v", 2, 1000, 0, b""),
+                lambda number: Get(number, "cas", b"k", 2, 1000, b"", True)):  # fmt: skip
+        call = world.ask(0, ask)
+        world.settle()
+        with pytest.raises(Unavailable, match="'cas' is built in, and is made some seconds after") as caught:
+            call.receipt()
+        assert caught.value.definite
+
+
+def test_unless_one_of_its_name_was_dropped() -> None:
+    world = World(3, logged=True, buckets={"cas": Rule.LAST_WRITE_WINS})
+    drop(world, "cas")
+    call = world.ask(0, lambda number: Get(number, "cas", b"k", 2, 1000, b"", True))
+    world.settle()
+    with pytest.raises(InvalidRequest, match="there is no bucket 'cas'; one of that name was dropped"):
+        call.receipt()
 
 
 def test_between_two_clocks_that_differ_nobody_stamps() -> None:

@@ -127,7 +127,8 @@ def test_what_a_quorum_has_accepted_is_chosen_though_nobody_has_learned_it() -> 
         assert acceptor.learned_as == first
         assert Mend(name, "finishing") in told.mends
     assert Mend(behind, "exchange") in told.mends
-    assert "at quorum  what is accepted on " in in_words(told)
+    assert "at serial  what is accepted on " in in_words(told)
+    assert "at quorum" not in in_words(told)
 
 
 def test_what_one_has_accepted_is_pending_and_is_finished() -> None:

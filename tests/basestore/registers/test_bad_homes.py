@@ -1,9 +1,14 @@
 """The home of a row dies in the middle of a write, or its clock or its disk is bad: what others do then.
 Covers `registers/forwarded.py` and `registers/proposer.py`."""
 
-from basestore.errors import Unavailable
+from unittest.mock import patch
+
+from basestore.coordinator.stamper import Stamper
+from basestore.errors import ClockSkew, Unavailable
 from basestore.protocol.client import OUTCOME_LOST, OUTCOME_STORED, Get, Got, Written
 from basestore.protocol.replication import Accept, Forward, ForwardDone, Promised
+from basestore.registers.proposer import WIDEN_S
+from basestore.repair.clock import NotYet
 from tests.worlds.registers import RegisterWorld
 from tests.worlds.unlearned import accepted_by, unfinished
 
@@ -44,6 +49,31 @@ def test_a_read_waits_for_no_replica_that_is_silent_where_a_quorum_has_answered(
     call = world.ask(home, lambda r: Get(r, "cas", b"k", 2, 4000, b"", True))
     world.run(0.5)
     assert call.done
+    answer = call.reply()
+    assert isinstance(answer, Got)
+    assert answer.value == b"1"
+
+
+def test_who_waits_for_its_clock_is_woken_by_that_alone() -> None:
+    world = RegisterWorld()
+    home = world.home("k")
+    world.put_register(home, "k", "0")
+    world.settle()
+    unfinished(world)
+    accepted_by(world, "k", "1", home)
+    stamper = world.node(home).context.stamper
+    with (
+        patch.object(Stamper, "check_clock", side_effect=NotYet),
+        patch.object(Stamper, "ballot", side_effect=[NotYet, ClockSkew("it is wrong")]),
+    ):
+        call = world.seek(home, "k")
+        world.until(lambda: bool(stamper.parked), 1)
+        world.run(4 * WIDEN_S)  # when more would be asked, too
+        assert not call.done
+        assert stamper.parked
+    stamper.resume(world.now(home))
+    world.until(lambda: call.done, 1)
+    assert not stamper.parked
     answer = call.reply()
     assert isinstance(answer, Got)
     assert answer.value == b"1"

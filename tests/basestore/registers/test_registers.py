@@ -10,6 +10,7 @@ from basestore.protocol.client import (
     OUTCOME_LOST,
     OUTCOME_STORED,
     Failed,
+    Get,
     Got,
     Set,
     Written,
@@ -93,7 +94,7 @@ class TestCompareAndSet:
         world.put_register(0, "k", "one")
         call = world.write(1, "k", "1", ADD)
         world.settle()
-        with pytest.raises(InvalidRequest, match="'one', which is no decimal number"):
+        with pytest.raises(InvalidRequest, match="the key holds 'one', which is no decimal number"):
             call.receipt()
         assert world.found_at(0, "k") == b"one"
 
@@ -155,10 +156,13 @@ class TestAgreed:
 
     def test_nothing_but_absence_can_be_compared_with(self) -> None:
         world = RegisterWorld()
-        for condition, expected in ((IF_VALUE, b"1"), (IF_VERSION, bytes(24)), (ADD, b"")):
+        leave, use = "Leave the condition out", r"nothing can be added to it: use .* \(built in: cas\)"
+        for condition, expected, text in (
+            (IF_VALUE, b"1", leave), (IF_VERSION, bytes(24), leave), (ADD, b"", use),
+        ):  # fmt: skip
             call = world.write(0, "k", "2", condition, expected, bucket="agreed")
             world.settle()
-            with pytest.raises(InvalidRequest, match="the first write wins"):
+            with pytest.raises(InvalidRequest, match=f"the first write wins, for good.*{text}"):
                 call.receipt()
         assert world.done(world.write(0, "k", "2", IF_ABSENT, bucket="agreed")).outcome == OUTCOME_STORED
 
@@ -239,9 +243,13 @@ class TestTrouble:
         world.part(0, 1)
         world.part(0, 2)
         world.run(5)
-        for call in (world.write(0, "k", "1"), world.seek(0, "k")):
+        for call, instead in (
+            (world.write(0, "k", "1"), ""),
+            (world.seek(0, "k"), ", or read at one, which may be behind"),
+        ):
             world.settle()
             assert failed(call).code == Unavailable.code
+            assert failed(call).text.endswith(f"nodes (see `basestore status`){instead}")
         assert world.put_register(1, "k", "2").outcome == OUTCOME_STORED
 
     def test_where_too_few_answer_in_time_nothing_was_done(self) -> None:
@@ -251,6 +259,7 @@ class TestTrouble:
         call = world.write(home, "k", "1", timeout_s=0.3)
         world.until(lambda: call.done)
         assert failed(call).code == Contended.code
+        assert "`basestore status` shows who is down, or not taken in yet" in failed(call).text
         world.lose = lambda sent: False
         assert world.found_at(0, "k") is None
 
@@ -282,6 +291,12 @@ class TestTrouble:
             world.settle()
             assert failed(call).code == OutcomeUnknown.code
             assert failed(call).identity == identity
+            before, _, latest = failed(call).text.partition(" The latest attempt did nothing: ")
+            assert before.startswith(
+                "unknown: an earlier attempt may have done it; the write may have happen"
+            )
+            assert latest.startswith("unavailable: 2 replicas are required and 1 is alive; nothing was done")
+            assert "nothing was done" not in before
         new = world.write(0, "k", "2")
         world.settle()
         assert failed(new).code == Unavailable.code
@@ -379,10 +394,21 @@ class TestRefused:
             ),
             (Set(1, "cas", b"k", b"v", 2, 500, 0, b"", condition=IF_VERSION, expected=b"x"), "malformed"),
             (Set(1, "cas", b"k", b"one", 2, 500, 0, b"", condition=ADD), "must be a whole number"),
-            (Set(1, "cas", b"k", b"v", 2, 500, 0, b"", defer=True), "cannot be deferred"),
+            (
+                Set(1, "cas", b"k", b"v", 2, 500, 0, b"", defer=True),
+                "agree on each write to bucket 'cas', so none can be deferred",
+            ),
+            (
+                Set(1, "agreed", b"k", b"v", Level.ANY, 500, 0, b""),
+                "agree on each write to bucket 'agreed', so level any is refused",
+            ),
+            (
+                Get(1, "agreed", b"k", 2, 500, b"", True, degrade_ms=60_000),
+                r"agree on each write to bucket 'agreed', .* leave degrade and max_staleness out \(--d",
+            ),
         ],
     )
-    def test_what_makes_no_sense_is_refused_by_name(self, request_: Set, text: str) -> None:
+    def test_what_makes_no_sense_is_refused_by_name(self, request_: Set | Get, text: str) -> None:
         world = RegisterWorld()
         call = world.ask(0, lambda number: request_._replace(id=number))
         world.settle()

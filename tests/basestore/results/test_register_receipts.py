@@ -74,6 +74,11 @@ def test_what_is_no_increment_has_no_number(other: Receipt) -> None:
         _ = other.number
 
 
+def test_of_a_register_that_was_written_since_it_may_not_be_known() -> None:
+    with pytest.raises(ValueError, match="not known any more, for the key was written after it: get shows"):
+        _ = STORED.number
+
+
 def test_for_json_there_is_the_value_and_not_what_replicas_compare_by() -> None:
     told = LOST.as_json()
     assert (told["outcome"], told["version"], told["superseded_by"]) == ("lost", None, str(OTHER))

@@ -36,5 +36,5 @@ def test_a_node_that_cannot_listen_says_what_to_do(tmp_path: Path, taken: bool) 
         with pytest.raises(ConfigurationError, match=advice) as refused:
             trio.run(Service(config).run)
         assert ("stop what uses" in str(refused.value)) == taken
-        with pytest.raises(ConfigurationError, match=advice):
+        with pytest.raises(ConfigurationError, match=rf"{advice}.* with other ports \(--port\)"):
             refuse_taken_ports([replace(config)])

@@ -1,12 +1,12 @@
 """Cases of registers: who is an acceptor, what is forgotten, and what is finished before that."""
 
 from basestore.instant import Instant
-from basestore.protocol.client import OUTCOME_STORED, Got
-from basestore.protocol.replication import Prepare, Promised, Refused
+from basestore.protocol.client import IF_VERSION, OUTCOME_LOST, OUTCOME_STORED, Failed, Got
+from basestore.protocol.replication import Accept, Prepare, Promised, Refused
 from basestore.registers.acceptors import FINISH_S
-from basestore.repair.compare_and_set import Attempt, Condition
+from basestore.repair.compare_and_set import Attempt, Condition, Next
 from basestore.repair.paxos import TOLD, Acceptor, Known
-from basestore.repair.version import Version
+from basestore.repair.version import Record, Version
 from basestore.storage import keyspace
 from tests.simulation.cases.registry import shows
 from tests.worlds.damaged import behind, chosen_by_two, heal, spoiling
@@ -162,3 +162,38 @@ def a_write_that_is_proposed_again_keeps_its_identity() -> None:
     first, found = Version(5, 1, 5).encode(), Known(None, True)
     once = Attempt(Condition.UNCONDITIONAL, b"", b"proposal").proposed(first, found)
     assert once.proposed(Version(7, 1, 7).encode(), found).identity == first
+
+
+@shows("what was sent is lost, and may be chosen yet", family="registers")
+def what_was_lost_once_is_not_chosen_later() -> None:
+    """Its home alone has accepted it, and what it was to replace has expired when it is sent again."""
+    world = RegisterWorld(reconcile=True)
+    home = world.home("k")
+    other = next(at for at in range(3) if at != home)
+    held = world.done(world.write(home, "k", "1", ttl_s=0.8))
+    world.settle()
+    world.lose = lambda sent: isinstance(sent.message, Accept)
+    call = world.write(home, "k", "2", IF_VERSION, held.version, timeout_s=0.3)
+    world.until(lambda: call.done)
+    world.lose = lambda sent: False
+    unknown = call.reply()
+    assert isinstance(unknown, Failed)
+    world.crash(home)
+    world.run(1.5)
+    lost = world.done(
+        world.write(other, "k", "2", IF_VERSION, held.version, identity=unknown.identity, again=True)
+    )
+    assert lost.outcome == OUTCOME_LOST
+    world.start(home)
+    world.run(8)
+    assert {world.found_at(at, "k") for at in range(3)} == {None}
+
+
+@shows("what may have expired elsewhere is lost to it", family="registers")
+def who_else_is_at_it_may_judge_by_another_clock() -> None:
+    again = Attempt(Condition.IF_VERSION, Version(3, 1, 3).encode(), b"proposal", again=True)
+    digester = RegisterWorld(1).digester
+    held = Record.seal(
+        digester, b"row", Version(8, 1, 8), b"v", expires_ms=99, descent=again.expected + bytes(24)
+    )
+    assert again.weigh(Known(held, True), 100) is Next.UNKNOWN

@@ -96,8 +96,12 @@ left_out("registers: a record names nothing that it replaced", SEEN, Attempt, "p
 left_out("registers: who finishes a write makes it its own", SEEN, proposers, "again",
          "descent=found.descent", "descent=version.encode() + found.descent[24:]")  # fmt: skip
 left_out("registers: a compare is lost to what is not known to be chosen", SEEN, Proposer, "_weigh",
-         "elif weighed is Next.UNKNOWN or found.record is None or found.chosen:",
+         "elif weighed is Next.UNKNOWN or found.record is None or (found.chosen and not lost):",
          "elif True:")  # fmt: skip
+left_out("registers: what was sent is lost, and may be chosen yet", SEEN, Proposer, "_weigh",
+         "lost = weighed in (Next.LOST, Next.NO_NUMBER) and", "lost = False and")  # fmt: skip
+left_out("registers: what may have expired elsewhere is lost to it", SEEN, Attempt, "weigh",
+         "and still_there:", "and False:")  # fmt: skip
 left_out("registers: a peek counts any accepted by a quorum as chosen", SEEN, rounds, "gathered_at",
          "ballot_of(each.record) == found.ballot and ", "")  # fmt: skip
 left_out("registers: a repetition is a write of its own", SEEN, Attempt, "weigh",

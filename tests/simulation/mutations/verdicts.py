@@ -17,12 +17,12 @@ from tests.simulation.mutations.registry import STALE, mutant
 
 
 @mutant("a quorum of those that are alive", STALE, Context, "require")
-def _of_the_living(self: Any, partition: int, level: Level) -> Quorum:
+def _of_the_living(self: Any, partition: int, level: Level, instead: str = "") -> Quorum:
     quorum = Quorum(self.placement.quorums[partition][level].replicas, level)
     alive = sum(map(self.peers.alive.__getitem__, quorum.replicas))
     quorum.required = level.required(alive) if alive else len(quorum.replicas)
     if alive < quorum.required:
-        raise Unavailable(quorum.required, alive)
+        raise Unavailable(quorum.required, alive, instead=instead)
     return quorum
 
 

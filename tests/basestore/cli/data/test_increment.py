@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from basestore.errors import Contended, OutcomeUnknown
-from basestore.protocol.client import FINAL, OUTCOME_LOST, Failed, Written
+from basestore.protocol.client import FINAL, OUTCOME_LOST, OUTCOME_STORED, Failed, Written
 from basestore.protocol.handshake import rows_of_buckets
 from basestore.repair.rule import Rule
 from basestore.repair.version import Identity, Version
@@ -195,6 +195,37 @@ def test_a_session_file_goes_by_the_order_of_registers(
     assert ask(node, "increment", "hits", "--session", file).return_value == 0
     assert ask(node, "get", "hits", "--bucket", "cas", "--session", file).stdout == "1\n"
     assert registers.asked[-1].floor == registers.held["cas", b"hits"].order.encode()
+
+
+def test_a_repeated_one_that_was_overtaken_was_made_and_tells_no_number() -> None:
+    known = Identity(b"proposed", Version(7, 1, 3), b"checked!")
+
+    def answer(request: Any) -> Written:
+        plain = Written(request.id, OUTCOME_STORED, 0, known.encode(), 2, 2, [], b"", 1)
+        return plain._replace(order=Version(9, 1, 3).encode())
+
+    words = ("increment", "my visits", "--repeat", str(known))
+    with fake(WELCOMED, answer=answer) as server:
+        told, as_json = ask(server, *words), ask(server, *words, "-o", "json")
+    assert (told.return_value, told.stdout) == (0, "")
+    assert told.stderr == (
+        "the increment was made, once; which number it gave is not known any more, for the key was written "
+        "after it: `basestore get 'my visits' --bucket cas` shows what it holds now\n"
+    )
+    assert (as_json.return_value, as_json.stderr, json.loads(as_json.stdout)["value"]) == (0, "", None)
+
+
+def test_where_nothing_is_known_of_the_replicas_nothing_is_said_of_them() -> None:
+    """As of a write that was repeated, and found to be made."""
+    known = Identity(b"proposed", Version(7, 1, 3), b"checked!")
+
+    def answer(request: Any) -> Written:
+        plain = Written(request.id, OUTCOME_STORED, 0, known.encode(), 2, 2, [], b"", 1)
+        return plain._replace(order=Version(9, 1, 3).encode())
+
+    with fake(WELCOMED, answer=answer) as server:
+        told = ask(server, "set", "k", "v", "--bucket", "cas", "--repeat", str(known))
+    assert told.stdout == f"stored  2 of 2 replicas required by serial  version {known.version}\n"
 
 
 def test_an_increment_is_repeated_as_itself(node: FakeNode, registers: Registers) -> None:
