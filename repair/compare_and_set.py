@@ -68,10 +68,10 @@ class Attempt(NamedTuple):
             if weighed is not None:
                 return weighed
         compared = self._compare(known.record, wall_ms)
-        # It has expired here; who else is at it may judge by another clock, and have it replaced yet.
-        still_there = known.record is not None and known.record.known_as == self.expected
-        if compared is Next.LOST and self.again and not self.identity and still_there:
-            return Next.UNKNOWN
+        if compared is Next.LOST and self.again and not self.identity:
+            # It has expired here; who else is at it may judge by another clock, and have it replaced yet.
+            still_there = known.record is not None and known.record.known_as == self.expected
+            return Next.UNKNOWN if still_there else Next.LOST
         return compared
 
     def _look(self, known: Known) -> Next | None:

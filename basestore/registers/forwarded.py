@@ -16,11 +16,15 @@ from typing import Final
 
 from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import SMALL_BYTES
-from basestore.coordinator.context import Context
-from basestore.errors import ClockSkew, ReadTimeout, RequestFailed, Unavailable, revive
+from basestore.coordinator.attempts import Content
+from basestore.coordinator.context import Context, failure
+from basestore.errors import ClockSkew, InvalidRequest, ReadTimeout, RequestFailed, Unavailable, revive
 from basestore.instant import Instant
+from basestore.protocol.client import OUTCOME_LOST
 from basestore.protocol.replication import Forward, ForwardDone
-from basestore.registers.task import UNREAD, Done, Report, Result, Task, doubting, unknown
+from basestore.registers.task import UNREAD, Done, Report, Result, Task, Write, doubting, unknown
+from basestore.repair.compare_and_set import Attempt, Condition
+from basestore.repair.rule import Rule
 from basestore.repair.version import PROPOSAL_BYTES, Identity, Record
 
 GRACE_S: Final = 0.2  # in which the home's own word that the time is over may still come
@@ -44,7 +48,7 @@ class Forwarded(Operation):
     def begin(self, now: Instant) -> None:
         context, task = self._context, self._task
         request = context.operations.issue(self)
-        message = _serial(request, task, now)
+        message = _forward(request, task, now)
         size = SMALL_BYTES + len(task.row) + len(message.value) + len(message.expected)
         if context.peers.send(self._home, message, size):
             context.metrics.count("register_forwards")
@@ -59,14 +63,7 @@ class Forwarded(Operation):
             self._context.operations.drop(self)
             self._here(self._task, self._report, now)
             return
-        if answer.code:
-            identity = Identity.decode(answer.identity) if answer.identity else None
-            self._end(revive(answer.code, answer.text, identity, answer.details), now)
-            return
-        record = Record(answer.record) if answer.record else None
-        self._end(
-            Done(answer.outcome, answer.version, answer.order, record, answer.required, answer.replicas), now
-        )
+        self._end(_result(answer), now)
 
     def lost(self, member: int, now: Instant) -> None:
         if member != self._home:
@@ -94,7 +91,10 @@ class Forwarded(Operation):
         return unknown(proposal, None, f"{name}, which writes this register, has not answered in time")
 
 
-def _serial(request: int, task: Task, now: Instant) -> Forward:
+# --- on the wire: each way beside its inverse ----------------------------------------------------
+
+
+def _forward(request: int, task: Task, now: Instant) -> Forward:
     left_ms = max(0, int((task.deadline - now.monotonic) * 1e3))
     if task.write is None:
         return Forward(request, task.row, b"", 0, False, 0, b"", bytes(PROPOSAL_BYTES), False, True, left_ms)
@@ -103,3 +103,33 @@ def _serial(request: int, task: Task, now: Instant) -> Forward:
         request, task.row, content.value, content.ttl_ms, content.tombstone, attempt.condition.value,
         attempt.expected, attempt.proposal + attempt.identity, attempt.again, False, left_ms,
     )  # fmt: skip
+
+
+def task_of(asked: Forward, rule: Rule, condition: Condition, timeout_ms_max: int, now: Instant) -> Task:
+    """What another node asks for; it lasts as long as its client waits, but no longer than any request."""
+    deadline = now.monotonic + min(asked.left_ms, timeout_ms_max) / 1e3
+    if asked.reads:
+        return Task(asked.row, deadline)
+    drawn, identity = asked.identity[:PROPOSAL_BYTES], asked.identity[PROPOSAL_BYTES:]
+    content = Content(asked.row, asked.value, asked.ttl_ms, asked.tombstone, rule, 0, drawn)
+    attempt = Attempt(condition, asked.expected, drawn, identity, again=asked.again, final=rule.immutable)
+    return Task(asked.row, deadline, Write(content, attempt))
+
+
+def answer_to(asked: Forward, result: Done | InvalidRequest | RequestFailed, retry_ms: int) -> ForwardDone:
+    """What became of it. The record is told of where the other node's client is shown it."""
+    if isinstance(result, Done):
+        outcome, version, order, record, required, replicas = result
+        told = outcome == OUTCOME_LOST or asked.reads or asked.condition == Condition.ADD.value
+        blob = record.blob if record is not None and told else b""
+        return ForwardDone(asked.id, outcome, version, order, blob, required, replicas, 0, "", [], b"")
+    code, text, identity, details = failure(asked.id, result, retry_ms)[1:]
+    return ForwardDone(asked.id, 0, b"", b"", b"", 0, [], code, text, details, identity)
+
+
+def _result(answer: ForwardDone) -> Result:
+    if answer.code:
+        identity = Identity.decode(answer.identity) if answer.identity else None
+        return revive(answer.code, answer.text, identity, answer.details)
+    record = Record(answer.record) if answer.record else None
+    return Done(answer.outcome, answer.version, answer.order, record, answer.required, answer.replicas)

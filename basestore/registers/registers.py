@@ -21,8 +21,7 @@ from basestore.cluster.finishing import Finishing
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.consistency import APPLIED, Level, Quorum
 from basestore.coordinator.admission import CROWDED, admit_get, admit_write
-from basestore.coordinator.attempts import Content
-from basestore.coordinator.context import TOO_MUCH_ASKED, Context, failure, refuse
+from basestore.coordinator.context import TOO_MUCH_ASKED, Context, refuse
 from basestore.coordinator.coordinator import OPERATIONS, receive
 from basestore.coordinator.finding import Finding, gone
 from basestore.coordinator.quorum_read import read as quorum_read
@@ -32,10 +31,10 @@ from basestore.errors import InvalidRequest, Overloaded, RequestFailed, Unavaila
 from basestore.instant import Instant
 from basestore.metrics import FAILURES, WRITE_OUTCOMES
 from basestore.protocol.client import FINAL, IF_ABSENT, OUTCOME_LOST, Delete, Get, Got, Scan, Set, Written
-from basestore.protocol.replication import Forward, ForwardDone
+from basestore.protocol.replication import Forward
 from basestore.registers.acceptors import Acceptors
 from basestore.registers.announcements import Announcements
-from basestore.registers.forwarded import Forwarded
+from basestore.registers.forwarded import Forwarded, answer_to, task_of
 from basestore.registers.proposer import Proposer
 from basestore.registers.skipped_prepares import SkippedPrepares
 from basestore.registers.task import Done, Report, Result, Task, Write, doubting, unknown
@@ -118,13 +117,9 @@ class Registers:
         condition = Condition(IF_ABSENT if content.rule.immutable else request.condition)
         identity = repeated.record.blob[:VERSION_BYTES] if repeated and repeated.record else b""
         attempt = Attempt(
-            condition,
-            request.expected,
-            content.proposal,
-            identity,
-            again=repeated is not None,
+            condition, request.expected, content.proposal, identity, again=repeated is not None,
             final=content.rule.immutable,
-        )
+        )  # fmt: skip
         task = Task(content.row, now.monotonic + request.timeout_ms / 1e3, Write(content, attempt))
         report: Report = partial(self._answer_write, outbox, request.id, task, now.monotonic)
         if repeated is not None:
@@ -150,9 +145,7 @@ class Registers:
             else:
                 report(result, now)
 
-        reading = Proposer(self._context, self._skips, self._announcements, task, after)
-        reading.queue(now)
-        reading.begin(now)
+        self._proposer(task, after, now).begin(now)
 
     def _scan(self, outbox: Outbox, request: Scan, now: Instant) -> None:
         at_one = request.level == Level.ONE.value
@@ -195,15 +188,20 @@ class Registers:
 
         def after(result: Result, now: Instant) -> None:
             report(result, now)
-            self._go_on(row, serial, now)
+            self._go_on(row, proposer, now)
 
-        serial = Proposer(self._context, self._skips, self._announcements, task, after)
-        serial.queue(now)
+        proposer = self._proposer(task, after, now)
         if waiting is not None:
-            waiting.append(serial)
+            waiting.append(proposer)
         else:
-            self._rows[row] = deque((serial,))
+            self._rows[row] = deque((proposer,))
             self._take_turns(row, now)
+
+    def _proposer(self, task: Task, report: Report, now: Instant) -> Proposer:
+        """One that waits to be begun."""
+        proposer = Proposer(self._context, self._skips, self._announcements, task, report)
+        proposer.queue(now)
+        return proposer
 
     def _go_on(self, row: bytes, ended: Proposer, now: Instant) -> None:
         """The next of the row, if this was the one whose turn it was."""
@@ -251,21 +249,14 @@ class Registers:
         elif not self._context.operations.has_room(size, now):
             report(Overloaded(CROWDED), now)
         else:
-            left_ms = min(message.left_ms, self._context.timeout_ms_max)
-            self._enter(_task(message._replace(left_ms=left_ms), rule, condition, now), report, now)
+            task = task_of(message, rule, condition, self._context.timeout_ms_max, now)
+            self._enter(task, report, now)
 
     def _tell(self, outbox: Outbox, asked: Forward, result: Result, now: Instant) -> None:
         """What became of it, to the node that has asked."""
-        if isinstance(result, Done):
-            outcome, version, order, record, required, replicas = result
-            told = outcome == OUTCOME_LOST or asked.reads or asked.condition == Condition.ADD.value
-            blob = record.blob if record is not None and told else b""
-            done = ForwardDone(asked.id, outcome, version, order, blob, required, replicas, 0, "", [], b"")
-            outbox.put(done, SMALL_BYTES + len(blob))
-        elif result is not None:
-            failed = failure(asked.id, result, self._context.load.retry_ms())
-            code, text, identity, details = failed[1:]
-            outbox.put(ForwardDone(asked.id, 0, b"", b"", b"", 0, [], code, text, details, identity))
+        assert result is not None  # nothing that is asked for elsewhere is handed over
+        answer = answer_to(asked, result, self._context.load.retry_ms())
+        outbox.put(answer, SMALL_BYTES + len(answer.record))
 
     # --- answers -------------------------------------------------------------------------------
 
@@ -360,9 +351,7 @@ class Registers:
             return self._context.placement.quorums[partition][Level.SERIAL]
 
         task = Task(row, now.monotonic + FINISHING_S, must_ask=me, quorum=of)
-        finishing = Proposer(self._context, self._skips, self._announcements, task, after)
-        finishing.queue(now)
-        finishing.begin(now)
+        self._proposer(task, after, now).begin(now)
 
 
 _BEGINS: Final[Mapping[type, Callable[[Registers, Outbox, Any, Instant], None]]] = {
@@ -371,13 +360,3 @@ _BEGINS: Final[Mapping[type, Callable[[Registers, Outbox, Any, Instant], None]]]
     Get: Registers._read,
     Scan: Registers._scan,
 }
-
-
-def _task(asked: Forward, rule: Rule, condition: Condition, now: Instant) -> Task:
-    deadline, drawn = now.monotonic + asked.left_ms / 1e3, asked.identity[:PROPOSAL_BYTES]
-    if asked.reads:
-        return Task(asked.row, deadline)
-    content = Content(asked.row, asked.value, asked.ttl_ms, asked.tombstone, rule, 0, drawn)
-    identity = asked.identity[PROPOSAL_BYTES:]
-    attempt = Attempt(condition, asked.expected, drawn, identity, again=asked.again, final=rule.immutable)
-    return Task(asked.row, deadline, Write(content, attempt))

@@ -6,6 +6,7 @@ Sends nothing, and waits for nothing.
 
 import enum
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 from typing import Final
 
@@ -44,8 +45,8 @@ class Round:
         self.widened = False
 
     @property
-    def _answered(self) -> set[int]:
-        return self.acks if self.phase is Phase.ACCEPT else set(self.told)
+    def _answered(self) -> AbstractSet[int]:
+        return self.acks if self.phase is Phase.ACCEPT else self.told.keys()
 
     def met(self, must: int | None) -> bool:
         """Whether a quorum has answered, and to a prepare request the member that `must`, if there is one."""

@@ -373,7 +373,7 @@ class Replica:
         else:
             accepted = self.pending(row) if message.healing else b""
             answer = Held(message.id, blob, stable, lossy, lost, accepted)
-            size = SMALL_BYTES + len(blob + accepted)
+            size = SMALL_BYTES + len(blob) + len(accepted)
         self._group_commit.reply(outbox, answer, keyspace.record(row), size)
 
     def sound(self, row: bytes, stored: bytes) -> Record:
