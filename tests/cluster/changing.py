@@ -7,18 +7,17 @@ each change that was acknowledged at the epoch that was told, and do it once.
 
 import os
 import re
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
+from functools import partial
 
 from basestore import sync
 from basestore.errors import NoLeader, RequestFailed, Unreachable
 from basestore.repair.version import PROPOSAL_BYTES, Identity
 from basestore.results.topology import HISTORY_MAX, Decided
 from tests.cluster.processes import NodeProcess
+from tests.cluster.working import Working
 from tests.worlds.patience import eventually
 
 TIMEOUT_S = 1.0
@@ -66,49 +65,30 @@ class Ledger:
         return found + [f"{node.name}: there is no {each}" for each in sorted(created - dropped - there)]
 
 
-class Changing:
+class Changing(Working):
     """A thread for each of these nodes, for the length of a `with` block. Each creates buckets that nobody
     else names, drops every other one, and says in a setting how many there were."""
 
     def __init__(self, nodes: Sequence[NodeProcess], name: str = "b") -> None:
+        super().__init__()
         self.ledger = Ledger()
         self._name = name
-        self._stop = threading.Event()
-        self._failures: list[BaseException] = []
-        self._lock = threading.Lock()
         endpoints = [node.endpoint for node in nodes]
-        self._threads = [
-            threading.Thread(target=self._run, args=(place, [*endpoints[place:], *endpoints[:place]]))
+        self._begin([
+            partial(self._change_on, place, [*endpoints[place:], *endpoints[:place]])
             for place in range(len(endpoints))
-        ]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-        if self._failures and error is None:
-            raise self._failures[0]
+        ])  # fmt: skip
 
     def wait_for(self, changes: int) -> None:
         """Until so many more have been decided."""
         goal = len(self.ledger.decided) + changes
         eventually(lambda: len(self.ledger.decided) >= goal or self._failures, f"{changes} more changes")
 
-    def _run(self, place: int, endpoints: list[str]) -> None:
-        try:
-            number = 0
-            while not self._stop.wait(REST_S):
-                number += 1
-                self._round(endpoints, f"{self._name}{place}-{number}", drops=number % 2 == 0)
-        except BaseException as failure:  # noqa: BLE001 - shown by __exit__, in the test's own thread
-            self._failures.append(failure)
+    def _change_on(self, place: int, endpoints: list[str]) -> None:
+        number = 0
+        while not self._stop.wait(REST_S):
+            number += 1
+            self._round(endpoints, f"{self._name}{place}-{number}", drops=number % 2 == 0)
 
     def _round(self, endpoints: list[str], name: str, *, drops: bool) -> None:
         counts, number = name.rsplit("-")

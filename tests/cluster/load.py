@@ -6,12 +6,10 @@ of which the ledger knows that it may have happened: SUPERSEDED, timeouts, broke
 """
 
 import random
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
+from functools import partial
 
 import trio
 
@@ -22,6 +20,7 @@ from basestore.errors import BasestoreError, Unreachable
 from basestore.repair.version import Version
 from basestore.results.receipts import ReadResult, Receipt
 from tests.cluster.processes import Cluster, NodeProcess
+from tests.cluster.working import Working
 from tests.worlds.patience import eventually
 
 KEYS_PER_WRITER = 25
@@ -83,7 +82,7 @@ class Ledger:
         return [complaint for complaint in found if complaint]
 
 
-class Load:
+class Load(Working):
     """Writers in threads, for the length of a `with` block: at every node given, one blocking
     client that sends small batches, and one asynchronous client with several tasks."""
 
@@ -92,35 +91,18 @@ class Load:
         rest_s: float = 0.0,
     ) -> None:  # fmt: skip
         """`rest_s`: of each writer, between its writes."""
+        super().__init__()
         self.ledger = Ledger()
         self._rest_s = rest_s
         self._level = level
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._failures: list[BaseException] = []
-        self._threads = []
+        works: list[Callable[[], None]] = []
         for node in nodes or cluster.nodes:
             others = [each.endpoint for each in nodes or cluster.nodes if each is not node]
             endpoints = [node.endpoint, *others]
             for kind, work in (("s", self._write_blocking), ("a", self._write_async)):
                 draw = random.Random(f"{seed} {node.name} {kind}")
-                self._threads.append(
-                    threading.Thread(target=self._run, args=(work, endpoints, f"{node.name}{kind}", draw))
-                )
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-        if self._failures and error is None:
-            raise self._failures[0]
+                works.append(partial(work, endpoints, f"{node.name}{kind}", draw))
+        self._begin(works)
 
     @property
     def stored(self) -> int:
@@ -131,18 +113,6 @@ class Load:
         """Until so many more writes have been acknowledged."""
         goal = self.stored + writes
         eventually(lambda: self.stored >= goal or self._failures, f"{writes} more writes")
-
-    def _run(
-        self,
-        work: Callable[[list[str], str, random.Random], None],
-        endpoints: list[str],
-        name: str,
-        draw: random.Random,
-    ) -> None:
-        try:
-            work(endpoints, name, draw)
-        except BaseException as failure:  # noqa: BLE001 - shown by __exit__, in the test's own thread
-            self._failures.append(failure)
 
     def _items(self, name: str, draw: random.Random) -> Iterator[tuple[bytes, bytes]]:
         number = 0

@@ -5,13 +5,11 @@ unknown for good. So what happens to nodes meanwhile is no excuse: each write ha
 """
 
 import random
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self, TypedDict
+from typing import TypedDict
 
 import trio
 
@@ -27,6 +25,7 @@ from basestore.errors import (
 from basestore.repair.version import Identity, Version
 from basestore.results.receipts import ReadResult, Receipt
 from tests.cluster.register_ledger import NOT_MADE, NOTHING, STORED, Ledger, Shown, Write, is_counter
+from tests.cluster.working import Working
 from tests.worlds.patience import PATIENCE_S, eventually
 
 BUCKET = "cas"
@@ -203,18 +202,16 @@ async def ask_async(store: basestore.Store, request: Request) -> Answer:
         return error
 
 
-class RegisterLoad:
+class RegisterLoad(Working):
     """Writers in threads, for the length of a `with` block, which ends when it is known of every write what
     became of it. Half of them block, half are tasks of an asynchronous client."""
 
     def __init__(self, endpoints: Sequence[str], keys: Sequence[str], *, seed: int, claims: str = "") -> None:
         """`claims`: how the names begin of what is claimed."""
+        super().__init__()
         self.ledger = Ledger()
         self._endpoints = list(endpoints)
-        self._stop = threading.Event()
-        self._failures: list[BaseException] = []
         self.stored = 0
-        self._lock = threading.Lock()
         claimed = Claims(claims)
 
         def writer(name: str) -> Writer:
@@ -222,33 +219,15 @@ class RegisterLoad:
 
         works: list[Callable[[], None]] = [self._blocking(writer(f"s{at}")) for at in range(BLOCKING)]
         works.append(self._asynchronous([writer(f"a{at}") for at in range(TASKS)]))
-        self._threads = [threading.Thread(target=self._run, args=(work,)) for work in works]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-        if self._failures and error is None:
-            raise self._failures[0]
+        self._begin(works)
 
     def wait_for(self, writes: int) -> None:
         """Until so many more writes have been stored."""
         goal = self.stored + writes
         eventually(lambda: self.stored >= goal or self._failures, f"{writes} more writes")
 
-    def _run(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException as failure:  # noqa: BLE001 - shown by __exit__, in the test's own thread
-            self._failures.append(failure)
-            self._stop.set()
+    def _failed(self) -> None:
+        self._stop.set()
 
     def _next(self, writer: Writer) -> Request:
         with self._lock:

@@ -146,8 +146,7 @@ class Chains:
     @staticmethod
     def _note(accepted: dict[bytes, bytes], row: bytes, value: bytes | None, learned: bytes | None) -> None:
         """What is accepted and not learned; what is learned may still stand there as accepted."""
-        own = value is not None and value[:SINCE] != TOLD
-        ballot = value[STATE : STATE + BALLOT] if value is not None and own else b""
+        ballot = value[STATE : STATE + BALLOT] if value is not None and value[:SINCE] != TOLD else b""
         if ballot <= (learned or b"")[:BALLOT]:
             accepted.pop(row, None)
         else:

@@ -263,7 +263,7 @@ class RegisterClient:
 
     def hear(self, answers: list[tuple[Operation, Message]]) -> None:
         for operation, message in answers:
-            if operation.requests[-1] == message.id and operation.outcome == PENDING:  # type: ignore[attr-defined]
+            if self._waits(message.id, operation):  # type: ignore[attr-defined]
                 self._take(operation, message)
 
     def heed(self, session: Session, message: Shed | Credit) -> None:
@@ -276,8 +276,7 @@ class RegisterClient:
         """The connection broke."""
         waiting, session.waiting = session.waiting, {}
         for request, operation in waiting.items():
-            if operation.requests[-1] == request and operation.outcome == PENDING:
-                self._wonder(operation)  # type: ignore[arg-type]
+            self._give_up(request, operation)  # type: ignore[arg-type]
 
     def _waits(self, request: int, operation: Operation) -> bool:
         return operation.outcome == PENDING and operation.requests[-1] == request

@@ -1,10 +1,10 @@
 """Registers that are left as they should not stay: accepted by some, and learned by nobody."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from basestore.protocol.replication import Accept, Learn
+from basestore.protocol.replication import Accept, Learn, Prepare, Promised
 from basestore.registers import announcements
 from basestore.repair.paxos import ballot_of
 from basestore.rows import row_partition
@@ -46,6 +46,15 @@ def left_unlearned(world: RegisterWorld, key: str) -> bytes:
         stored = world.put_register(home, key, "left")
         world.settle()
     return ballot_of(stored.order)
+
+
+def promised_by_all(world: RegisterWorld, key: str) -> tuple[bytes, Sequence[int], bytes]:
+    """All acceptors have promised a ballot far above what they hold. Returns the row, them, and that."""
+    row, replicas = world.row(key, "cas"), world.replicas(key, "cas")
+    high = ballot(world.now(0).wall_ms + 1500 << 16, b"\xff")
+    for at in replicas:
+        assert isinstance(world.answers(at, Prepare(1, row, high, 0))[0], Promised)
+    return row, replicas, high
 
 
 def ballot(stamp: int, origin: bytes = b"\0") -> bytes:

@@ -4,7 +4,7 @@
 import pytest
 
 from basestore.protocol.client import OUTCOME_STORED, Failed
-from basestore.protocol.replication import Accept, Prepare, Promised, Refused, Rejected
+from basestore.protocol.replication import Accept, Prepare, Refused, Rejected
 from basestore.registers.acceptors import NOT_BOUND
 from basestore.repair.paxos import ballot_of
 from basestore.repair.seats import Stage
@@ -13,7 +13,7 @@ from basestore.rows import row_partition
 from basestore.topology.changes import DrainMember
 from tests.worlds.moving import asked, topology
 from tests.worlds.registers import IF_VERSION, RegisterWorld
-from tests.worlds.unlearned import accepted_by, unfinished
+from tests.worlds.unlearned import accepted_by, promised_by_all, unfinished
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -112,16 +112,12 @@ def test_a_promise_is_not_forgotten_as_one_store_after_the_other_is_lost() -> No
     world = RegisterWorld(5, reconcile=True)
     world.put_register(0, "k", "0")
     world.settle()
-    row, index, replicas = world.row("k", "cas"), world.home("k"), world.replicas("k", "cas")
-    high = (world.now(index).wall_ms + 1500 << 16).to_bytes(8) + b"\xff" * 8
-    for at in replicas:
-        (answer,) = world.answers(at, Prepare(1, row, high, 0))
-        assert isinstance(answer, Promised)
+    row, replicas, high = promised_by_all(world, "k")
     for at in replicas:
         world.lose_store(at)
         world.until(lambda at=at: world.votes(at, "k"), 60)  # type: ignore[misc]
         assert world.node(at).registers.acceptors.floors.of(row_partition(row)) >= high
-    (answer,) = world.answers(index, Prepare(2, row, high[:15] + b"\xfe", 0))
+    (answer,) = world.answers(world.home("k"), Prepare(2, row, high[:15] + b"\xfe", 0))
     assert isinstance(answer, Refused)
 
 
@@ -213,12 +209,7 @@ def test_what_was_promised_before_a_restart_is_in_the_floor_behind_it() -> None:
     world = RegisterWorld(5, reconcile=True)
     world.put_register(0, "k", "0")
     world.settle()
-    row, replicas = world.row("k", "cas"), world.replicas("k", "cas")
-    high = (world.now(0).wall_ms + 1500 << 16).to_bytes(8) + b"\xff" * 8
-    for at in replicas:
-        acceptors, node = world.node(at).registers.acceptors, world.node(at)
-        acceptors.prepare(node.me, node.peers.all[node.me].outbox, Prepare(1, row, high, 0), world.now(at))
-    world.settle()
+    row, replicas, high = promised_by_all(world, "k")
     for at in replicas:
         world.restart(at)
     world.run(1)

@@ -11,7 +11,7 @@ from basestore.storage import keyspace
 from tests.simulation.cases.registry import shows
 from tests.worlds.damaged import behind, chosen_by_two, heal, spoiling
 from tests.worlds.registers import RegisterWorld
-from tests.worlds.unlearned import accepted_by, ballot, come_again, left_unlearned
+from tests.worlds.unlearned import accepted_by, ballot, come_again, left_unlearned, promised_by_all
 
 
 def left_unfinished() -> tuple[RegisterWorld, int, int, int]:
@@ -53,10 +53,7 @@ def who_is_taken_in_knows_what_was_promised() -> None:
     world = RegisterWorld(5, reconcile=True)
     world.put_register(0, "k", "0")
     world.settle()
-    row, replicas = world.row("k", "cas"), world.replicas("k", "cas")
-    high = (world.now(0).wall_ms + 1500 << 16).to_bytes(8) + b"\xff" * 8
-    for at in replicas:
-        assert isinstance(world.answers(at, Prepare(1, row, high, 0))[0], Promised)
+    row, replicas, high = promised_by_all(world, "k")
     for at in replicas:
         world.lose_store(at)
         world.until(lambda at=at: world.votes(at, "k"), 60)  # type: ignore[misc]
