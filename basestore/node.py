@@ -138,7 +138,7 @@ class Node:
         self.registers = Registers(self.context, self.replica, accepts, finishing, admission, seed)
         self.turn = Turn(self.context, self.registers.receive)
         admission.handlers.update(self.registers.acceptors.handlers)  # what it has held back goes on there
-        self._sync_watch = SyncWatch(self.group_commit, self.metrics, config.syncs)
+        self.sync_watch = SyncWatch(self.group_commit, self.metrics, config.syncs)
         self._ceiling = ClockCeiling(self.group_commit, self.clock, self.peers.clock, self.identity)
         self._begin_talk(fresh, now, labels)
         self._handlers = self._peer_handlers()
@@ -280,7 +280,7 @@ class Node:
         self.operations.tick(now)
         self.context.load.brownout = self._heartbeats.brownout = self.intake.tick(now)
         self.clipping.tick(now)
-        self._sync_watch.tick(now)
+        self.sync_watch.tick(now)
         self.peers.note_disk(self.me, bool(self.group_commit.refusal))
         self.closed_stamps.hear_only_copies(self.me, self.hints.alone(), now)
         for member in self.peers.tick(now, self._heartbeats.make):

@@ -31,9 +31,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from basestore.anti_entropy.certificates import LastExchange
 from basestore.cluster.placement import Placement
 from basestore.node import Node
+from basestore.repair.certificate import LastExchange
 from basestore.repair.version import COUNTER_BITS, Digester, Record, Version
 from benchmarks.load import VALUE_BYTES, key
 from benchmarks.pair import TICK_S, Meter, Pair, PairFailed, apply_all, two_members

@@ -1,8 +1,9 @@
 """Certificate: what replicas of a partition have proven about each other, and what follows. Pure.
 
 A *certificate* says: what my store held at sequence `mine` and what the peer's held at `theirs` has been
-merged, and both hold the result, durably. It speaks of two stores, and means nothing once either member
-runs on another.
+merged, and both hold the result; durably: the peer by its word, this store once the batch with the
+certificate is (`LastExchange.batch`). It speaks of two stores, and means nothing once either member runs on
+another.
 
 A *closed stamp* is a replica's own promise: it takes no direct write at or below that stamp any more
 (CockroachDB's closed timestamp). It is raised when an exchange begins, and never goes back.
@@ -30,6 +31,8 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
+from basestore.repair.runs import Runs
+
 TAG_BYTES = 4
 EPOCH_BYTES = 8
 
@@ -45,6 +48,26 @@ class Certificate(NamedTuple):
     their_closed: int
     tag: int
     made_ms: int
+
+
+class LastExchange(NamedTuple):
+    """The last exchange with a member that ended with a certificate.
+
+    begun_s     when, by `Instant.monotonic`
+    peer_whole  whether the other store counted as whole
+    taken       sequences under which entries of the other side are stored here, as runs of origin 0. They
+                came after the snapshot, so the certificate does not cover them; but the other side has them
+    batch       with this one all of that is durable here; the other side has said so of its part
+    """
+
+    begun_s: float
+    peer_whole: bool
+    taken: Runs
+    batch: int
+
+    def holds(self, durable: int) -> bool:
+        """Whether both sides hold all that they must, this one once so many batches are durable."""
+        return self.peer_whole and self.batch <= durable
 
 
 class Claim(NamedTuple):

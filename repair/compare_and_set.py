@@ -36,7 +36,7 @@ class Next(enum.Enum):
     PROPOSE   have a record of its own accepted, in the place of what is known
     STORED    the write was accepted before: it stands, once what is known is chosen
     LOST      what is known holds the place that the write depends on: once that is chosen
-    NO_NUMBER what is known is no number, to which one could be added: likewise
+    NO_NUMBER what is known is no number, or the sum would be too long for one: likewise
     UNKNOWN   the write may have been chosen, and its place taken since
     """
 
@@ -51,7 +51,8 @@ class Attempt(NamedTuple):
     """One write, as far as it has come. `condition` and what is `expected`: a version, or a value.
     `proposal`: what its client has drawn for it. `identity`: the version that it had first, encoded, once it
     was proposed; `meant`: what the write whose place it was to take is known by, once this proposer has sent
-    it. `again`: another proposer may have. `final`: in its bucket nothing that is chosen ever goes."""
+    it. `again`: another proposer may have sent it already. `final`: in its bucket nothing that is chosen ever
+    goes. `by`: what ADD adds, as decimal text."""
 
     condition: Condition
     expected: bytes
@@ -60,6 +61,7 @@ class Attempt(NamedTuple):
     meant: bytes = b""
     again: bool = False
     final: bool = False
+    by: bytes = b"0"
 
     def weigh(self, known: Known, wall_ms: int) -> Next:
         """What to do, by what a quorum knows. `wall_ms`: when what expires is judged."""
@@ -68,11 +70,15 @@ class Attempt(NamedTuple):
             if weighed is not None:
                 return weighed
         compared = self._compare(known.record, wall_ms)
-        if compared is Next.LOST and self.again and not self.identity:
-            # It has expired here; who else is at it may judge by another clock, and have it replaced yet.
-            still_there = known.record is not None and known.record.known_as == self.expected
-            return Next.UNKNOWN if still_there else Next.LOST
+        if compared is Next.LOST and self.again and not self._has_passed(known.record):
+            return Next.UNKNOWN
         return compared
+
+    def _has_passed(self, record: Record | None) -> bool:
+        """Whether what the write depends on is not so, and never will be: a version never comes again. Else
+        who is at it yet may find that it is so, by another clock, or once it was deleted."""
+        there = record is not None and record.known_as == self.expected
+        return self.final or (self.condition is Condition.IF_VERSION and not there)
 
     def _look(self, known: Known) -> Next | None:
         """Whether it was accepted before; None: it was not, and will not be under an earlier ballot."""
@@ -105,7 +111,7 @@ class Attempt(NamedTuple):
                 stands = held and record is not None and record.known_as == self.expected
             case Condition.IF_VALUE:
                 stands = held and record is not None and record.value == self.expected
-            case Condition.ADD if held and record is not None and number_of(record.value) is None:
+            case Condition.ADD if added(self.by, record, wall_ms) is None:
                 return Next.NO_NUMBER
             case _:
                 stands = True
@@ -128,7 +134,10 @@ def number_of(value: bytes) -> int | None:
     return int(value)
 
 
-def added(by: bytes, record: Record | None, wall_ms: int) -> bytes:
-    """The number that a row holds, and so much more."""
+def added(by: bytes, record: Record | None, wall_ms: int) -> bytes | None:
+    """The number that a row holds, and so much more; None if it holds none, or the sum would be too long."""
     held = number_of(record.value) if record is not None and record.live(wall_ms) else 0
-    return b"%d" % ((held or 0) + (number_of(by) or 0))
+    if held is None:
+        return None
+    total = b"%d" % (held + (number_of(by) or 0))
+    return total if len(total) <= NUMBER_BYTES_MAX else None

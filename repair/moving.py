@@ -57,10 +57,17 @@ def covers(
     return len(known & set(old)) >= needed(old) or bool(left and known >= left)
 
 
-def has_left_enough(seats: Seats, dead: AbstractSet[int]) -> bool:
+def has_left_enough(seats: Seats, away: AbstractSet[int]) -> bool:
     """Whether nothing is lost if a change is taken back: so many of the old members are left as hold every
-    write that a quorum of them acknowledged."""
-    return len(set(seats.old) - dead) >= needed(seats.old)
+    write that a quorum of them acknowledged. `away`: who may hold nothing any more, for it is dead or has
+    come to another store."""
+    return len(set(seats.old) - away) >= needed(seats.old)
+
+
+def _keep_enough(seats: Seats, reports: Mapping[int, Report], away: AbstractSet[int]) -> bool:
+    """The same, by what they say: one that is not heard may have come to another store, as is not known."""
+    fit = {each for each in seats.old if each in reports and reports[each].fit}
+    return has_left_enough(seats, away | (set(seats.old) - fit))
 
 
 def _may_go_on(seats: Seats, dead: AbstractSet[int]) -> bool:
@@ -74,6 +81,13 @@ def left_of(was: Seats, now: Seats, dead: AbstractSet[int]) -> int | None:
     ends = (was.stage, now.stage, now.old) == (Stage.JOINT, Stage.STILL, was.new)
     left = len(set(was.old) - dead)
     return left if ends and left < len(was.old) else None
+
+
+def acceptors_left(seats: Seats, dead: AbstractSet[int], barred: AbstractSet[int]) -> int | None:
+    """So many of the old members are left that have forgotten nothing they had accepted, where these are so
+    few that something may be lost that was agreed on, and that nobody had learned. None: they are enough."""
+    left = len(set(seats.old) - dead - barred)
+    return left if left < needed(seats.old) else None
 
 
 def complete(
@@ -120,16 +134,15 @@ def next_seats(
 ) -> Seats | None:  # fmt: skip
     """The seats that a partition may be given now, on the way to `goal`; None: it is to wait, or is there.
     `since` is 0: the entry comes to stand somewhere yet. A move to others than the goal is turned to it, to
-    fill, so that who comes by both keeps what it was given; unless so few of the old members are left that it
-    must go on for what the new ones hold, and can."""
+    fill, so that who comes by both keeps what it was given; once so many of the old members have all that
+    they must. Else it goes on, for what the new ones hold, unless it cannot."""
     if seats.stage is Stage.STILL:
         same = set(goal) == set(seats.old)
         return None if same else Seats(0, Stage.FILL, seats.old, goal)
-    if set(goal) != set(seats.new):
-        comes = set(seats.new) - set(seats.old)
-        if has_left_enough(seats, dead) or not _may_go_on(seats, dead) or comes & dead:
-            turned = set(goal) != set(seats.old)
-            return Seats(0, Stage.FILL, seats.old, goal) if turned else Seats.still(seats.old)
+    others = set(goal) != set(seats.new)
+    if others and (_keep_enough(seats, reports, dead | barred) or not _may_go_on(seats, dead)):
+        turned = set(goal) != set(seats.old)
+        return Seats(0, Stage.FILL, seats.old, goal) if turned else Seats.still(seats.old)
     if awaited(seats, reports, linked, dead, barred):
         return None
     if seats.stage is Stage.FILL:

@@ -1,10 +1,12 @@
 """Paxos: how the replicas of one row agree on what it holds, one value after the other. Pure.
 
-Basic Paxos (Lamport, "The Part-Time Parliament", 1998; "Paxos Made Simple", 2001), once for each value that a
-register comes to hold. Its three roles:
+The two phases and three roles of Basic Paxos (Lamport, "The Part-Time Parliament", 1998; "Paxos Made
+Simple", 2001), with one acceptor state a row for all values that it comes to hold, as in CASPaxos (Rystsov,
+"CASPaxos: Replicated State Machines without logs", 2018): where a proposer of Basic Paxos must propose the
+greatest value that it is told of, one of these may propose a change of it.
 
-    acceptor   a replica of the row. It answers by three promises, durable before it speaks:
-                   no prepare request with a ballot that is not above all it knows of
+    acceptor   a replica of the row. It answers by two promises, and what it tells; all is durable before:
+                   no prepare request is granted with a ballot that is not above all it knows of
                    no accept request with a ballot below one that it has promised
                    who prepares is told of the greatest ballot accepted here, and its record
     proposer   who writes. It prepares a ballot at a quorum, takes the greatest record that it is told of for
@@ -34,7 +36,7 @@ Two things are not in the papers. An acceptor *closes* a partition up to a stamp
 no ballot at or below it: so a promise that low need not be kept. And it closes nothing at or above what it
 has accepted, and not learned: so what is stable is learned by all. Nothing is dropped because it is old.
 
-Owns the answers of an acceptor, and what a proposer learns from them; what it writes then is decided in
+Owns the answers of an acceptor, and what is learned from them; what a proposer writes then is decided in
 `compare_and_set.py`. Sends nothing, stores nothing, and counts no quorums: who does is in
 `basestore/registers`.
 """
@@ -156,7 +158,7 @@ def _at_least(ballot: bytes, closed: int) -> bytes:
     return max(ballot, closed_ballot(closed))
 
 
-# --- proposer ------------------------------------------------------------------------------------
+# --- learner -------------------------------------------------------------------------------------
 
 
 class Known(NamedTuple):
@@ -195,6 +197,6 @@ def gathered_at(told: Mapping[int, Told], since: int, met: Callable[[Collection[
     having = [
         member
         for member, each in told.items()
-        if ballot_of(each.record) == found.ballot and (each.learned or each.since == since)
+        if ballot_of(each.record) == found.ballot and each.since == since
     ]
     return found._replace(chosen=met(having))

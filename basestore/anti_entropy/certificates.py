@@ -26,7 +26,6 @@ made it was begun, whether the other store was whole, and what was taken in it.
 """
 
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
 
 import cbor2
 
@@ -38,6 +37,7 @@ from basestore.repair.certificate import (
     EPOCH_BYTES,
     Certificate,
     Claim,
+    LastExchange,
     own_claim,
     stable_stamp,
     stores_tag,
@@ -55,20 +55,6 @@ DEPARTED_MAX = 16  # stores of a partition that have left it, the last ones
 # Lines of the log that are kept for a replica that comes: far more than are in memory
 # (`replica/summary_log.py`), for of what is there an open exchange may be about to make a list.
 BACKLOG_MAX = 1_000_000
-
-
-class LastExchange(NamedTuple):
-    """The last exchange with a member that ended with a certificate.
-
-    begun_s     when, by `Instant.monotonic`
-    peer_whole  whether the other store counted as whole
-    taken       sequences under which entries of the other side are stored here, as runs of origin 0. They
-                came after the snapshot, so the certificate does not cover them; but the other side has them
-    """
-
-    begun_s: float
-    peer_whole: bool
-    taken: Runs
 
 
 class Certificates:
@@ -211,9 +197,13 @@ class Certificates:
         for member in list(self._certificates[partition]):
             self.withdraw(partition, member)
 
-    def remember(self, partition: int, member: int, exchange: LastExchange) -> None:
-        """This exchange has made the newest certificate with the member."""
-        self._last_exchanges[partition, member] = exchange
+    def remember(
+        self, partition: int, member: int, begun_s: float, *, peer_whole: bool, taken: Runs | None = None
+    ) -> None:
+        """This exchange has made the newest certificate with the member, which was staged just now
+        (`certify`): with its batch all that came before is durable."""
+        last = LastExchange(begun_s, peer_whole, taken or {}, self._group_commit.open_batch)
+        self._last_exchanges[partition, member] = last
 
     def last_exchange(self, partition: int, member: int) -> LastExchange | None:
         """The exchange that made the newest certificate with the member, if it was since the opening, and
@@ -223,12 +213,13 @@ class Certificates:
         return self._last_exchanges.get((partition, member)) if counts else None
 
     def met(self, partition: int) -> set[int]:
-        """With which of those that hold it, or are to, this store was proven to hold the same, in this
-        opening and since its seats changed; those alone that held all that they must, and had finished."""
-        proves, runs, of = self.finishing.proves, self.finishing.acceptor_of, self.last_exchange
-        ended = ((each, runs(each), of(partition, each)) for each in self.others[partition])
-        whole = ((each, store, last.begun_s) for each, store, last in ended if last and last.peer_whole)
-        return {each for each, store, begun_s in whole if proves(partition, each, store, begun_s)}
+        """With which of those that hold it, or are to, this store was proven to hold the same, durably, and
+        in this opening since its seats changed: those that held all that they must, and had finished."""
+        finishing, durable = self.finishing, self._group_commit.durable_sequence
+        ended = ((each, self.last_exchange(partition, each)) for each in self.others[partition])
+        held = ((each, last.begun_s) for each, last in ended if last and last.holds(durable))
+        runs = finishing.acceptor_of
+        return {each for each, begun_s in held if finishing.proves(partition, each, runs(each), begun_s)}
 
     def known_to(self, partition: int, member: int) -> Runs:
         """What a member is known to hold although it came after the certificate: it came from there."""

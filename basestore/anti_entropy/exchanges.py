@@ -17,7 +17,6 @@ from collections import ChainMap
 from collections.abc import Callable, Collection, Container
 from typing import Any
 
-from basestore.anti_entropy.certificates import LastExchange
 from basestore.anti_entropy.comparison import Unlistable
 from basestore.anti_entropy.dialogue import Broken, Dialogue, Mismatch, RolledBack
 from basestore.anti_entropy.exchange import Exchange, LocalSide, Outcome
@@ -261,15 +260,15 @@ class Exchanges:
         return member
 
     def _conclude(self, exchange: Exchange, outcome: Outcome) -> None:
-        """Both sides hold the same, durably."""
+        """Both sides hold the same; durably here once the batch is that is open."""
         partition, member = exchange.partition, exchange.member
         self._close(exchange)
         self._certificates.certify(partition, member, outcome.certificate)
         taken: Runs = {}
         if exchange.comparison is not None:
             taken = runs_of({0: exchange.comparison.taken[-KNOWN_MAX:]})
-        ended = LastExchange(exchange.begun_s, exchange.completeness.peer_whole, taken)
-        self._certificates.remember(partition, member, ended)
+        whole = exchange.completeness.peer_whole
+        self._certificates.remember(partition, member, exchange.begun_s, peer_whole=whole, taken=taken)
         self._metrics.count(f"exchanges_{outcome.kind}")
         in_doubt = not self._certificates.counts(partition)
         if in_doubt and self._certificates.complete(partition, outcome.complete):

@@ -97,9 +97,9 @@ class Recovery:
             how = COMES if partition in given_up else self._news(partition, unsure)
             if how:
                 self._summaries.foresee_unfit(partition, how)
-        lost = {at: left for at, left in (left_of or {}).items() if self._peers.me in seats[at].both}
-        if lost:
-            self._losses.note(lost, now)
+        self.note_lost(
+            {at: left for at, left in (left_of or {}).items() if self._peers.me in seats[at].both}, now
+        )
 
     def adopt(
         self, seats: Mapping[int, Seats], dropped_since: int, now: Instant, *,
@@ -131,6 +131,7 @@ class Recovery:
         if dead - seating.dead:
             self._bereft_s = now.monotonic
         seating.dropped_since, seating.dead = dropped_since, dead
+        self._identity.dead = frozenset(self._peers.all[each].name for each in dead)
 
     def _news(self, partition: int, unsure: Collection[int]) -> bytes:
         """How a partition that is held from now on is to become unfit, if it is."""
@@ -241,17 +242,22 @@ class Recovery:
                     self._scheduler.wish(source, partition)
 
     def note_losses(self, now: Instant) -> None:
-        """All is recovered that can be: from how many sources each partition was. One that is in doubt
-        besides went with the store, too; should it be filled from too few that is noted then."""
-        certificates = self._certificates
+        """All is recovered that can be: from how many sources each partition was. One that is to be filled
+        went with the store, too; should it be filled from too few that is noted then. So may one have that is
+        only given to this node later, for it may be behind."""
         done = {partition: self._done(partition) for partition in self._held}
         sources = {partition: len(self._sources(partition, of)) for partition, of in done.items()}
-        for partition in self._summaries.unfit:
-            if not certificates.seating.comes(partition, self._peers.me):
-                sources[partition] = certificates.meeting(partition)
+        # Though this node only comes, by what it knows: it may be behind, and have held it for long before.
+        sources |= {each: self._certificates.meeting(each) for each in self._summaries.unfit}
         self._losses.note(sources, now)
         if not self.is_new():
             self._losses.note_hints(now)
+            self._losses.note_store(now)
+
+    def note_lost(self, left: Mapping[int, int], now: Instant) -> None:
+        """Of these partitions so many are left of those that had what may be lost."""
+        if left:
+            self._losses.note(left, now)
 
     def note_dead(self, now: Instant) -> None:
         """A member is given up for dead, and with it the hints that it kept."""
@@ -273,6 +279,7 @@ class Recovery:
         self._identity.take_as_is()
         self._losses.note({each: self._certificates.whole(each) for each in self._held}, now, accepted=True)
         self._losses.note_hints(now)
+        self._losses.note_store(now)
 
     def progress(self) -> tuple[int, int]:
         """Partitions recovered so far, and all."""

@@ -33,7 +33,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from basestore.anti_entropy.certificates import LastExchange
 from basestore.anti_entropy.exchange import LocalSide, ground_digest
 from basestore.cluster.outbox import SMALL_BYTES, Outbox, weight
 from basestore.cluster.peers import Peers
@@ -98,7 +97,7 @@ class RootComparison:
         self._number = first
         self._turns: dict[int, _Turn] = {}
         self._asked: dict[int, _Asked] = {}
-        self._heard: dict[int, tuple[Outbox, Roots]] = {}
+        self._heard: dict[int, tuple[Outbox, Roots, float]] = {}  # and when
         self._answers: dict[int, SameRoots] = {}
         self._changed: dict[int, tuple[int, int]] = {}  # sequences, and the stamps when they were first seen
         self.named: dict[int, int] = defaultdict(int)
@@ -121,7 +120,7 @@ class RootComparison:
         # Under a topology one of the two may be at an earlier epoch: then nothing is the same.
         if not (known or all(member in others.get(partition, ()) for partition in said.partitions)):
             raise ProtocolError("the root of a partition that is not held by both was told")
-        self._heard[member] = outbox, said
+        self._heard[member] = outbox, said, now.monotonic
 
     def _hear_answer(self, member: int, outbox: Outbox, said: SameRoots, now: Instant) -> None:
         asked = self._asked.get(member)
@@ -150,8 +149,8 @@ class RootComparison:
             member, answer = self._answers.popitem()
             left += ((member, partition) for partition in self._conclude(member, answer, now))
         while self._answerable and pace.rows_left > 0:
-            member, (outbox, said) = self._heard.popitem()
-            self._answer(member, outbox, said, now)
+            member, (outbox, said, heard_s) = self._heard.popitem()
+            self._answer(member, outbox, said, heard_s, now)
         while self._turns and pace.rows_left > 0:
             member, turn = self._turns.popitem()
             left += ((member, partition) for partition in self._take_turn(member, turn, now))
@@ -279,8 +278,9 @@ class RootComparison:
 
     # --- answering -----------------------------------------------------------------------------
 
-    def _answer(self, member: int, outbox: Outbox, said: Roots, now: Instant) -> None:
-        """Say which of the partitions are the same here, and keep proof of it."""
+    def _answer(self, member: int, outbox: Outbox, said: Roots, heard_s: float, now: Instant) -> None:
+        """Say which of the partitions are the same here, and keep proof of it: as of when they were heard.
+        What the member has said since was not so yet when it named them (`cluster/finishing.py`)."""
         self._local.pace.spend(COST * len(said.partitions))
         ground = self._certificates.common_ground(member, said.partitions)
         agreed = ground_digest(ground) == said.stores
@@ -292,7 +292,7 @@ class RootComparison:
         mine = self._told(member, partitions, now)
         self.say(outbox, SameRoots(said.number, places, *self._columns(mine)))
         for place, partition, here in zip(places, partitions, mine, strict=True):
-            self.prove(member, partition, here, told[place], now.monotonic, now)
+            self.prove(member, partition, here, told[place], heard_s, now)
         self._local.metrics.count("exchanges_same", len(places))
 
     def same(self, member: int, said: Roots, place: int, theirs: _Told, now: Instant) -> bool:
@@ -345,7 +345,7 @@ class RootComparison:
     def prove(
         self, member: int, partition: int, mine: _Told, theirs: _Told, begun_s: float, now: Instant
     ) -> None:
-        """Both hold the same, durably: conclude what an exchange does that ends so (`Exchange._proven`)."""
+        """Both hold the same: conclude what an exchange does that ends so (`Exchange._proven`)."""
         certificates = self._certificates
         certificates.adopt(partition, theirs.stable)
         certificates.hear_claims(partition, theirs.claims)
@@ -353,7 +353,7 @@ class RootComparison:
         made_ms = self._local.closed_stamps.time_ms(now)
         certificate = Certificate(mine.sequence, theirs.sequence, mine.closed, theirs.closed, tag, made_ms)
         certificates.certify(partition, member, certificate)
-        certificates.remember(partition, member, LastExchange(begun_s, True, {}))
+        certificates.remember(partition, member, begun_s, peer_whole=True)
 
     # --- columns -------------------------------------------------------------------------------
 

@@ -192,8 +192,10 @@ class ClockWatch:
             self._comparisons[member] = heard
             self.offsets[member] = offset_ms
             self._judge()
-            if self.confirmed:
-                self.sure_ms = _base_ms(now)
+            base_ms = _base_ms(now)
+            # Once it was set, what others agreed with was another clock: the next tick will see to that.
+            if self.confirmed and abs(self._jump_ms(base_ms)) <= self.step_ms:
+                self.sure_ms = base_ms
 
     def forget(self, member: int) -> None:
         """A clock that is out of sight has no say in whose is wrong."""
@@ -202,11 +204,9 @@ class ClockWatch:
 
     def tick(self, now: Instant) -> bool:
         """Whether the wall clock was set since the last tick: then comparisons made before mean nothing."""
-        base_ms, before_ms = _base_ms(now), self._base_ms
+        base_ms = _base_ms(now)
+        jump_ms = self._jump_ms(base_ms)
         self._base_ms = base_ms
-        # Compared with both: several small steps are a large one.
-        steps_ms = [base_ms - known_ms for known_ms in (before_ms, self.sure_ms) if known_ms is not None]
-        jump_ms = max(steps_ms, key=abs, default=0.0)
         jumped = abs(jump_ms) > self.step_ms
         if jumped:
             self._weigh_jump(round(jump_ms), now)
@@ -222,6 +222,12 @@ class ClockWatch:
         if now.monotonic >= self._ahead_s:
             self.ahead_ms = 0
         return jumped
+
+    def _jump_ms(self, base_ms: float) -> float:
+        """How far it was set since the last tick, or since it was sure last: several small steps are a large
+        one."""
+        steps_ms = [base_ms - known_ms for known_ms in (self._base_ms, self.sure_ms) if known_ms is not None]
+        return max(steps_ms, key=abs, default=0.0)
 
     def _weigh_jump(self, step_ms: int, now: Instant) -> None:
         """A jump back takes one ahead back. One ahead that a majority had asked for is none to beware of."""

@@ -142,7 +142,7 @@ class Machine:
         node, now = self.node, self.instant()
         newest = node.step(now)
         assert not node.introductions.take_relink(), f"{self.name} believes that it has lost something"
-        if newest is not None and not self._syncing:
+        if newest is not None and not self._syncing and node.sync_watch.begins(now):
             self._syncing = True
             took_s = self._chance.uniform(SYNC_S_MIN, SYNC_S_MAX)
             self._clockwork.after(took_s, self.enter, self._synced, newest)

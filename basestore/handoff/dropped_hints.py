@@ -1,7 +1,8 @@
 """Dropped hints: hints of buckets that were dropped go, a slice in each tick.
 
-Nobody would take them any more, and only copies among them would hold back closed stamps. All hints are
-looked through once after each drop, and after an opening that knows of one.
+Nobody would take them any more, and only copies among them would hold back closed stamps. Late ones go with
+them: there is nothing that an operator's word could write them into. All hints are looked through once after
+each drop, and after an opening that knows of one.
 """
 
 from functools import partial

@@ -6,7 +6,8 @@ quorum is read: if what it holds beats the hint, the hint goes; so it does if it
 Where records are immutable whatever is found beats it, for a new write can only come after that.
 Otherwise the value is written anew at QUORUM, as a new write of this node, and the hint goes once that
 is stored. Whatever fails leaves the hint, for the next replay. Nothing is decided without that word.
-One that is damaged is never written: it goes, and that is a loss.
+One that is damaged is never written: it goes, and that is a loss. One whose bucket is dropped goes with all
+else of it (`dropped_hints.py`).
 """
 
 from collections import deque

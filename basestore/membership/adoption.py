@@ -19,7 +19,7 @@ from basestore.membership.metadata_group import Coming, MetadataGroup
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Goodbye, MemberRow, Renewed, rows_of_buckets
 from basestore.protocol.limits import SERIAL_SINCE, WIRE_MAX
-from basestore.repair.moving import left_of
+from basestore.repair.moving import acceptors_left, left_of
 from basestore.repair.seats import Seats
 from basestore.replica.admission import Admission
 from basestore.replica.dropped_rows import DroppedRows, GivenUpRows
@@ -49,6 +49,7 @@ class Adoption:
         self._seats: tuple[Seats, ...] = ()  # as they were adopted last, in members' numbers
         self._foreseen: tuple[Seats, ...] = ()  # as they will be, as far as that is noted
         self._dead = frozenset[int]()  # likewise, by number
+        self._few: Mapping[int, int] = {}  # likewise, of which partitions too few acceptors are left
         self._members: tuple[MemberEntry, ...] = ()  # as they were adopted last
         members = [MemberRow(each.number, each.name, each.address) for each in cluster.members]
         self._welcome = self._told = Renewed(members, rows_of_buckets(buckets.rows()))
@@ -66,9 +67,10 @@ class Adoption:
         self._dropped = DroppedRows(group_commit, self._replica, self._buckets)
         self._given_up = GivenUpRows(group_commit, self._replica, self._partitions)
         self._maintenance.dropped, self._maintenance.given_up = self._dropped, self._given_up
-        group.adopt, group.foresee = self.adopt, self.foresee
+        self._group, group.adopt, group.foresee = group, self.adopt, self.foresee
         if group.topology is not None:
             self._foreseen, self._dead = group.topology.seats, group.topology.dead
+            self._few = _few_acceptors(group.topology)
             self.adopt(Coming(group.topology, skipped=False), now)
 
     def adopt(self, coming: Coming, now: Instant) -> None:
@@ -127,14 +129,34 @@ class Adoption:
     def foresee(self, coming: Coming, now: Instant) -> None:
         """It is about to be, behind those that were foreseen before: in the batch in which that is stored."""
         had, self._foreseen = self._foreseen, coming.topology.seats
-        if coming.topology.dead - self._dead:  # of entries that are skipped those tell who did not
-            self._recovery.note_dead(now)
-        self._dead = coming.topology.dead
+        lived, self._dead = self._dead, coming.topology.dead
+        few, self._few = self._few, _few_acceptors(coming.topology)
+        if notes := self._was_there(coming.topology):
+            if self._dead - lived:  # of entries that are skipped those tell who did not
+                self._recovery.note_dead(now)
+            self._note_few(coming.topology, few, now)
         if changed := self._changed(had, coming.topology):
             me = self._peers.number_of[self._peers.me]
             given_up = {each for each in changed if each < len(had) and me not in had[each].both}
-            left, unsure = _left_of(had, coming, changed), self._unsure(had, coming, changed)
+            left = _left_of(had, coming, changed) if notes else {}
+            unsure = self._unsure(had, coming, changed)
             self._recovery.foresee(changed, now, given_up, left, unsure=unsure)
+
+    def _was_there(self, topology: Topology) -> bool:
+        """Whether this store is the one that its member was bound to then, if to any. One that has come
+        later reads all this anew: what was lost then the others tell, and whether that is accepted."""
+        member = topology.member(self._peers.number_of[self._peers.me])
+        return member is None or member.store in (b"", self._group.voter)
+
+    def _note_few(self, topology: Topology, had: Mapping[int, int], now: Instant) -> None:
+        """What was agreed on in partitions of which fewer acceptors are left than before, too few, may be
+        lost from now on. These note it, or, where nobody is left, all: nobody is taken in before."""
+        me, lost = self._peers.number_of[self._peers.me], dict[int, int]()
+        for at, left in self._few.items():
+            barred = topology.barred[at] if left else ()
+            if left < had.get(at, left + 1) and me in topology.seats[at].both and me not in barred:
+                lost[at] = left
+        self._recovery.note_lost(lost, now)
 
     def _unsure(self, had: Sequence[Seats], coming: Coming, changed: Iterable[int]) -> set[int]:
         """In which of these partitions this node, which had a seat when it knew them last, may have had none
@@ -157,6 +179,15 @@ class Adoption:
             for partition, seats in enumerate(topology.seats)
             if partition >= len(had) or had[partition].since != seats.since
         }
+
+
+def _few_acceptors(topology: Topology) -> dict[int, int]:
+    """The partitions that so few acceptors are left of that what they had agreed on may be lost."""
+    found = {
+        at: acceptors_left(topology.seats[at], topology.dead, barred)
+        for at, barred in topology.barred.items()
+    }
+    return {at: left for at, left in found.items() if left is not None}
 
 
 def _left_of(had: Sequence[Seats], coming: Coming, changed: Iterable[int]) -> dict[int, int]:

@@ -253,7 +253,7 @@ class MetadataGroup:
         every link, before anything else is said:
 
             forgetful, whatever was lost     another voter, who has promised nothing
-            killed under `interval`          the same: its votes and entries were synced all the same
+            killed under `interval`          the same, unless a peer remembers more: its votes were synced
             a copy, of a place or a disk     silent, until it has recovered: then another;
                                              or an operator takes it as it is: then the same
         """

@@ -58,8 +58,8 @@ class Pong(NamedTuple):
 @message(42, unchecked=ANYTHING)
 class StoreClaim(NamedTuple):
     """Which store the sender runs on: the first message on a new link. `again` asks for the
-    receiver's own once more, for something was lost. `former`: the stores that this one turned out to be a
-    copy of, one after the other, 16 bytes each. `takeable`: an operator may still take it as it is."""
+    receiver's own once more, for something was lost. `former`: the stores that this one was, and may lack
+    something of, one after the other, 16 bytes each. `takeable`: an operator may still take it as it is."""
 
     store: bytes
     generation: bytes

@@ -13,7 +13,7 @@ this very store, and does not bar it there (`cluster/seating.py`), and what it h
 
 What is accepted and not learned is `unlearned`, also in the summaries, where it holds closed stamps down. It
 goes when a record at or above it comes in, by whatever way. What stays for FINISH_S, or from before the last
-change of the seats, is to be finished: whoever sweeps is told (`finish`).
+change of the seats, is to be finished: `tick` has this node's registers do it (`finish`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -61,7 +61,7 @@ Handler = Callable[[int, Outbox, Any, Instant], None]
 
 class Acceptors:
     """Of one store, all rows. `accepts()`: by which id it does; nothing while that is not known.
-    `finish(row)`: have it finished, by this node."""
+    `finish(row, now)`: have it finished, by this node."""
 
     def __init__(
         self, replica: Replica, group_commit: GroupCommit, accepts: Callable[[], bytes], seating: Seating,
@@ -89,7 +89,7 @@ class Acceptors:
         for key, stored in group_commit.scan(*keyspace.acceptors()) if self._store else ():
             row = keyspace.row_of(key)
             if len(row) == keyspace.PARTITION_BYTES:
-                self.floors.raised(row_partition(row), stored)
+                self.floors.raise_to(row_partition(row), stored)
                 continue
             state = Acceptor.decode(stored)
             self.floors.note(row_partition(row), max(state.promised, ballot_of(state.accepted)))
@@ -123,8 +123,7 @@ class Acceptors:
         found = self._look(member, outbox, message, ballot_of(message.ballot), now)
         if found is None:
             return
-        state, record, since = found
-        learned = record.blob if record is not None else b""
+        state, learned, since = found
         summary = self._replica.summaries.of[row_partition(row)]
         promise = state.prepare(message.ballot, learned, summary.closed, summary.stable, since)
         if isinstance(promise, TooLow):
@@ -140,11 +139,11 @@ class Acceptors:
         found = self._look(member, outbox, message, ballot_of(message.record), now, whole=False)
         if found is None:
             return
-        state, _, since = found
+        state, learned, since = found
         if not Record(message.record).intact(self._replica.digester, row):
             outbox.put(Rejected(message.id, "the record was damaged on its way", True))
             return
-        learned, summary = self._replica.mark(row), self._replica.summaries.of[row_partition(row)]
+        summary = self._replica.summaries.of[row_partition(row)]
         after = state.accept(message.record, message.following, ballot_of(learned), summary.closed, since)
         if isinstance(after, TooLow):
             self._refuse(outbox, message.id, after)
@@ -162,9 +161,8 @@ class Acceptors:
         found = self._look(member, outbox, message, b"", now)
         if found is None:
             return
-        state, record, _ = found
-        summary = self._replica.summaries.of[row_partition(row)]
-        told = state.told(record.blob if record is not None else b"", summary.stable)
+        state, learned, _ = found
+        told = state.told(learned, self._replica.summaries.of[row_partition(row)].stable)
         keys = keyspace.acceptor(row), keyspace.record(row)
         size = SMALL_BYTES + len(told.record)
         self._group_commit.reply_group(outbox, Promised(message.id, *told), keys, size, surely=True)
@@ -207,9 +205,9 @@ class Acceptors:
 
     def _look(
         self, member: int, outbox: Outbox, message: Any, ballot: bytes, now: Instant, *, whole: bool = True
-    ) -> tuple[Acceptor, Record | None, int] | None:
-        """What is known of a row, and the epoch of its seats; None if this store does not answer now: it has
-        said why. `whole`: the record that is held, too."""
+    ) -> tuple[Acceptor, bytes, int] | None:
+        """What is promised and accepted of a row, what is held, or nothing, and the epoch of its seats; None
+        if this store does not answer now: it has said why. `whole`: the record, and not its mark only."""
         row, refusal, passing = message.row, "", True
         if not self._admission.lets_in(member, outbox, message, now, writes=bool(ballot)):
             return None
@@ -227,12 +225,15 @@ class Acceptors:
             outbox.put(Rejected(message.id, refusal, passing), SMALL_BYTES + len(refusal))
             return None
         try:
-            record = self._replica.record(row) if whole else None
-            self._replica.mark(row)
+            if whole:
+                record = self._replica.record(row)
+                learned = record.blob if record is not None else b""
+            else:
+                learned = self._replica.mark(row)
         except DamagedRecord as damage:
             outbox.put(Rejected(message.id, str(damage), True))
             return None
-        return self.floors.bind(partition, self._state(row)), record, self._seating.since(partition) or 0
+        return self.floors.bind(partition, self._state(row)), learned, self._seating.since(partition) or 0
 
     # --- what is kept ------------------------------------------------------------------------
 
@@ -264,7 +265,7 @@ class Acceptors:
 
     def raise_floor(self, partition: int, ballot: bytes) -> None:
         """Take no ballot up to this, in any row of the partition. Durable with the open batch."""
-        if self.floors.raised(partition, ballot):
+        if self.floors.raise_to(partition, ballot):
             self._stage(keyspace.floor(partition), ballot)
 
     def _drop(self, row: bytes) -> None:
@@ -315,6 +316,7 @@ class Acceptors:
             self._keep(row, state)
         if state.accepted:
             self._note(row, ballot_of(state.accepted), 0.0)
+            self._accepted_s = {row: 0.0, **self._accepted_s}  # it may have waited for longer than all others
 
     def take(self, row: bytes, chosen: Record) -> None:
         """A record that is known to be chosen: what is accepted here up to it is learned with it."""
@@ -339,7 +341,7 @@ class Acceptors:
     @property
     def oldest_s(self) -> float | None:
         """Since when the oldest of them is; 0: since before this start. None: there is none."""
-        return next(iter(self._accepted_s.values()), None)  # the newest stand last
+        return next(iter(self._accepted_s.values()), None)  # the oldest stand first
 
     # --- what it is asked by whoever looks on ------------------------------------------------------
 

@@ -4,7 +4,8 @@ accepted that much; and how much this one has.
 Who takes the place of an acceptor knows nothing of what that has promised: so it is told a floor, and raises
 its own to that before it counts (`cluster/finishing.py`). A floor that is closed is not needed any more.
 
-Owns the floors that others have told, and the greatest ballots here. Both are stored by `acceptors.py`.
+Owns the floors that others have told, which `acceptors.py` stores, and the greatest ballots here, which it
+reads off what it has stored.
 """
 
 from basestore.repair.paxos import Acceptor, closed_ballot
@@ -33,7 +34,7 @@ class Floors:
         low = closed_ballot(summary.closed) if summary is not None else b""
         return max(self._greatest.get(partition, b""), self._told.get(partition, b""), low)
 
-    def raised(self, partition: int, ballot: bytes) -> bool:
+    def raise_to(self, partition: int, ballot: bytes) -> bool:
         """Take no ballot up to this from now on. Whether that is more than before, and to be stored."""
         if partition not in self._summaries.of or ballot <= self._told.get(partition, b""):
             return False

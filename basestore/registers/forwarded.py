@@ -1,9 +1,9 @@
 """Forwarded: a write or read of a register that this node's client has asked for, and another node does.
 
-One node writes a row, its *home*: the first of its replicas that is alive, as far as the node knows that was
-asked. There what is asked of the row waits in one queue, and the next ballot of the row is promised already;
-nodes that wrote the same row each by itself would only refuse each other's ballots. Nothing rests on that:
-who takes another node for the home is slower, no more.
+One node writes a row, its *home*: the first of its replicas that is alive and whose disk keeps up, as far as
+the node knows that was asked. There what is asked of the row waits in one queue, and the next ballot of the
+row is promised already; nodes that wrote the same row each by itself would only refuse each other's ballots.
+Nothing rests on that: who takes another node for the home is slower, no more.
 
     asked of n2, home n1        Forward -> n1, ForwardDone <- n1
     n1 is lost                  n1 may have begun: whoever does it now does it as a repetition
@@ -22,7 +22,8 @@ from basestore.errors import ClockSkew, InvalidRequest, ReadTimeout, RequestFail
 from basestore.instant import Instant
 from basestore.protocol.client import OUTCOME_LOST
 from basestore.protocol.replication import Forward, ForwardDone
-from basestore.registers.task import UNREAD, Done, Report, Result, Task, Write, doubting, unknown
+from basestore.registers.outcomes import UNREAD, doubting, unknown
+from basestore.registers.task import Done, Report, Result, Task, Write
 from basestore.repair.compare_and_set import Attempt, Condition
 from basestore.repair.rule import Rule
 from basestore.repair.version import PROPOSAL_BYTES, Identity, Record
@@ -112,7 +113,9 @@ def task_of(asked: Forward, rule: Rule, condition: Condition, timeout_ms_max: in
         return Task(asked.row, deadline)
     drawn, identity = asked.identity[:PROPOSAL_BYTES], asked.identity[PROPOSAL_BYTES:]
     content = Content(asked.row, asked.value, asked.ttl_ms, asked.tombstone, rule, 0, drawn)
-    attempt = Attempt(condition, asked.expected, drawn, identity, again=asked.again, final=rule.immutable)
+    attempt = Attempt(
+        condition, asked.expected, drawn, identity, again=asked.again, final=rule.immutable, by=asked.value
+    )
     return Task(asked.row, deadline, Write(content, attempt))
 
 

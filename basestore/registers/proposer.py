@@ -34,14 +34,15 @@ from basestore.instant import Instant
 from basestore.protocol.client import OUTCOME_LOST, OUTCOME_STORED
 from basestore.protocol.replication import Accept, Peek, Prepare, Promised, Refused, Rejected
 from basestore.registers.announcements import Announcements
+from basestore.registers.outcomes import UNREAD, contended, no_number, undecided, unknown
 from basestore.registers.records import again, own
 from basestore.registers.round import ASKING, Phase, Round, back_off_s
 from basestore.registers.skipped_prepares import Skip, SkippedPrepares
-from basestore.registers.task import UNREAD, Done, Report, Result, Shown, Task, contended, no_number, unknown
+from basestore.registers.task import Done, Report, Result, Shown, Task
 from basestore.repair.clock import NotYet
 from basestore.repair.compare_and_set import Next
 from basestore.repair.paxos import Known, Told, ballot_of
-from basestore.repair.version import VERSION_BYTES, Record, Version
+from basestore.repair.version import VERSION_BYTES, Identity, Record
 from basestore.rows import row_partition
 
 WIDEN_S: Final = 0.05  # until a read asks the others, too
@@ -345,8 +346,7 @@ class Proposer(Anew):
 
     def _conclude(self, weighed: Next, record: Record | None, now: Instant) -> None:
         if weighed is Next.UNKNOWN:
-            known_now = record if self._round.found().chosen else None
-            self._end(self._unknown("another write holds the key by now", known_now), now)
+            self._end(undecided(self._identity(), record, chosen=self._round.found().chosen), now)
         else:
             required, states = self._round.required, self._round.states(self._context.peers.number_of)
             self.shown = Shown(self._asked_s, record, required)
@@ -373,14 +373,15 @@ class Proposer(Anew):
     def _timed_out(self) -> RequestFailed:
         if self._attempt is None:
             return ReadTimeout(UNREAD, None, None, None)
-        return self._unknown("too few replicas have accepted it in time", None) if self._sent else contended()
+        late = "too few replicas have accepted it in time"
+        return unknown(self._identity(), None, late) if self._sent else contended()
 
-    def _unknown(self, why: str, found: Record | None) -> RequestFailed:
+    def _identity(self) -> Identity:
+        """As which the write is to be repeated."""
         write, attempt = self._task.write, self._attempt
         assert write is not None
         assert attempt is not None
-        version = Version.decode(found.known_as) if found is not None else None
-        return unknown(write.repeated_as(self._context.digester, attempt.identity), version, why)
+        return write.repeated_as(self._context.digester, attempt.identity)
 
     def _judge_time(self, record: Record | None, now: Instant) -> int | None:
         """When what expires is judged; None if that is not known: then it has ended."""

@@ -22,7 +22,9 @@ def own(
         expires_ms = lives_ms
     attempt, value = attempt.proposed(version.encode(), found), content.value
     if attempt.condition is Condition.ADD:
-        value = added(value, found.record, judged_ms)
+        total = added(attempt.by, found.record, judged_ms)
+        assert total is not None  # it was weighed by the same
+        value = total
     record = Record.seal(
         context.digester, task.row, version, value, tombstone=content.tombstone, expires_ms=expires_ms,
         proposal=attempt.proposal, descent=attempt.identity + attempt.meant,

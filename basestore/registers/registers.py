@@ -35,9 +35,10 @@ from basestore.protocol.replication import Forward
 from basestore.registers.acceptors import Acceptors
 from basestore.registers.announcements import Announcements
 from basestore.registers.forwarded import Forwarded, answer_to, task_of
+from basestore.registers.outcomes import checked, doubting, unknown
 from basestore.registers.proposer import Proposer
 from basestore.registers.skipped_prepares import SkippedPrepares
-from basestore.registers.task import Done, Report, Result, Task, Write, doubting, unknown
+from basestore.registers.task import Done, Report, Result, Task, Write
 from basestore.repair.compare_and_set import Attempt, Condition
 from basestore.repair.rule import Rule
 from basestore.repair.version import NO_PROPOSAL, PROPOSAL_BYTES, VERSION_BYTES, Identity, Version
@@ -118,7 +119,7 @@ class Registers:
         identity = repeated.record.blob[:VERSION_BYTES] if repeated and repeated.record else b""
         attempt = Attempt(
             condition, request.expected, content.proposal, identity, again=repeated is not None,
-            final=content.rule.immutable,
+            final=content.rule.immutable, by=content.value,
         )  # fmt: skip
         task = Task(content.row, now.monotonic + request.timeout_ms / 1e3, Write(content, attempt))
         report: Report = partial(self._answer_write, outbox, request.id, task, now.monotonic)
@@ -187,7 +188,7 @@ class Registers:
             return
 
         def after(result: Result, now: Instant) -> None:
-            report(result, now)
+            report(checked(task, result), now)
             self._go_on(row, proposer, now)
 
         proposer = self._proposer(task, after, now)

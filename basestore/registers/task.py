@@ -1,8 +1,7 @@
 """Task: what is to be done with a row of a register, and what became of it. Values between whoever began it,
 at the node that the client asked, and the one that does it (`proposer.py`).
 
-A write is told by its conditions, too, when it is repeated as itself: what its identity is checked with
-covers them.
+The identity of a write covers its condition: repeated with another one it is refused, as another write.
 """
 
 from collections.abc import Callable
@@ -10,17 +9,19 @@ from typing import NamedTuple
 
 from basestore.consistency import Quorum
 from basestore.coordinator.attempts import Content
-from basestore.errors import Contended, InvalidRequest, OutcomeUnknown, RequestFailed
+from basestore.errors import InvalidRequest, RequestFailed
 from basestore.instant import Instant
 from basestore.repair.compare_and_set import Attempt
 from basestore.repair.version import Digester, Identity, Record, Version
 
 
 class Done(NamedTuple):
-    """What became of it. `outcome` as in `Written`; of a read it is stored. `version`: that the write is
-    known by, encoded, if it has one; `order`: of the record that the row holds now, and that record, if it is
-    of a read, or has added, or, where the write was lost, was alive when that was judged. `required` and
-    `replicas` as in `Written`."""
+    """What became of it. `outcome`, `required` and `replicas` as in `Written`; of a read it is stored.
+
+    version  of the write, encoded, by which it is known; empty if it has none
+    order    the version of the record that the row holds now
+    record   that record: of a read, of an addition, or of what a write was lost to while that lives
+    """
 
     outcome: int
     version: bytes
@@ -78,49 +79,3 @@ class Task(NamedTuple):
     def instead(self) -> str:
         """What may be asked for where too few are alive, as the end of a sentence: no write is weaker."""
         return ", or read at one, which may be behind" if self.write is None else ""
-
-
-_WHO = "; `basestore status` shows who is down, or not taken in yet"
-UNREAD = (
-    "timeout: too few replicas of this register have answered in time, or others were at it; a read changes "
-    f"nothing. Try again later, or with more time; or read at one, which may be stale{_WHO}"
-)
-
-
-def contended() -> Contended:
-    return Contended(
-        "contended: others were at this register, or too few of its replicas answered, for as long as the "
-        "request could last; nothing was proposed, so nothing was done. Try again later, or with more time"
-        + _WHO
-    )
-
-
-def unknown(
-    identity: Identity, found: Version | None, why: str, error: RequestFailed | InvalidRequest | None = None
-) -> OutcomeUnknown:
-    """`error`: what the latest attempt has come to, if that has done nothing: an earlier one may have."""
-    latest = f". The latest attempt did nothing: {error}" if error is not None else ""
-    return OutcomeUnknown(
-        f"unknown: {why}; the write may have happened. Repeat it as {identity} (it is then the same write), "
-        f"or read{latest}",
-        found, identity,
-    )  # fmt: skip
-
-
-def no_number(value: bytes) -> InvalidRequest:
-    shown = value[:40].decode(errors="backslashreplace")
-    return InvalidRequest(
-        f"the key holds {shown!r}, which is no decimal number, so nothing can be added to it; nothing was "
-        f"done. Set it to a number, or use another key"
-    )
-
-
-def doubting(report: Report, identity: Identity, why: str) -> Report:
-    """Of a write that may have been done before: that nothing was done is only true of this attempt."""
-
-    def doubt(result: Result, now: Instant) -> None:
-        if isinstance(result, InvalidRequest) or (isinstance(result, RequestFailed) and result.definite):
-            result = unknown(identity, None, why, result)
-        report(result, now)
-
-    return doubt

@@ -162,14 +162,22 @@ class GroupCommit:
         self._offered = False
 
     @property
+    def open_batch(self) -> int:
+        """The number of the batch that what is staged now is stored with, as `sequence` counts them."""
+        return self._open.number
+
+    @property
     def waits(self) -> bool:
         """Whether all replies wait for durability, as the setting `sync` has it."""
         return self._waits
 
     @property
     def urgent(self) -> bool:
-        """Something waits for durability whatever the setting: sync soon."""
-        return any(batch.actions or batch.sure_acks or batch.sure_replies for batch in self._waiting)
+        """Whether a sync should begin at once: an answer or an action waits for it, or too much does."""
+        if any(batch.actions or batch.sure_acks or batch.sure_replies for batch in self._waiting):
+            return True
+        answers = self._waits and any(batch.acks or batch.groups or batch.replies for batch in self._waiting)
+        return answers or self.behind
 
     def get(self, key: bytes) -> bytes | None:
         """What is stored, the open batch included."""

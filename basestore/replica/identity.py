@@ -3,7 +3,7 @@
     from       to          when
     (none)     newborn     it is made, where there was none
     newborn    whole       all other members have said that they knew no earlier store of this one, and held
-                           nothing before they knew it
+                           nothing before they knew it; those that are dead nobody waits for
     newborn    forgetful   one of them says otherwise
     any        forgetful   it may have lost something: its log was cut, it was rolled back, it lies elsewhere
                            than it was written, it was not closed cleanly though it is synced once an interval
@@ -29,6 +29,8 @@ knows all its generations; the peer keeps its memory until the store has confirm
     this is remembered               <-    Remembered(store, generation, ...), once that is durable
 
 Only then does n2 count on n1, and n1 itself: what it took before could be gone with nobody who knows of it.
+Except for hints, which any opening keeps: so n2 writes down each that it hears of, though it is not confirmed
+yet, and asks for those too, with a sequence of 0 (`cluster/peer_memory.py`).
 
     n1 opens S, generation A; its durable sequence comes to 70         n2 remembers (S, A, 70)
     n1 is given a backup of its disk, of when the sequence was 40, and opens it with generation B
@@ -44,16 +46,17 @@ from typing import NamedTuple
 import cbor2
 
 from basestore.cluster.outbox import Outbox
+from basestore.cluster.peer_memory import STORES_MAX, PeerMemory
 from basestore.config import NodeConfig
 from basestore.errors import StorageError
 from basestore.instant import Instant
 from basestore.protocol.heartbeats import Confirmed, Remembered, StoreClaim
-from basestore.repair.write_repair import STORE_BYTES, split_stores
+from basestore.repair.write_repair import STORE_BYTES
 from basestore.replica.group_commit import GroupCommit
 from basestore.storage import keyspace
 
 IDENTITY = keyspace.fact("identity")
-GENERATIONS_MAX, STORES_MAX = 10_000, 100
+GENERATIONS_MAX = 10_000
 UNCLEAN = "the node was not stopped cleanly under durability interval"
 COPIED = "it does not lie where it was written, so it may be an old copy"
 PERSIST_S, RIDE_S = 0.9, 0.8  # nodes at rest are ticked every 0.45 s
@@ -90,17 +93,6 @@ class Fresh(NamedTuple):
     held: int = 0
 
 
-class _Memory(NamedTuple):
-    """What is remembered of a peer's store. `given_up`: those it ran on before, the last ones; `late`: the
-    first was heard of when the cluster held data already."""
-
-    store: bytes
-    generation: bytes
-    sequence: int
-    given_up: list[bytes]
-    late: bool
-
-
 class StoreIdentity:
     """The store's identity and state, and what is remembered of the peers' stores."""
 
@@ -110,12 +102,14 @@ class StoreIdentity:
     ) -> None:  # fmt: skip
         """Open: decide the state by what the store says of itself, and stage the new generation, which is
         synced before the first message leaves. `joining`: of these only those met before are waited for."""
-        rows = group_commit.scan(*keyspace.peers())
-        self._peers = {keyspace.peer_of(key): _Memory(*cbor2.loads(value)) for key, value in rows}
+        rows = [(keyspace.peer_of(key), stored) for key, stored in group_commit.scan(*keyspace.peers())]
+        heard = {name: group_commit.get(keyspace.heard(name)) for name, _ in rows}
+        self._peers = {name: PeerMemory.decode(stored, heard[name]) for name, stored in rows}
         unmet = joining - self._peers.keys()  # no store of theirs can have been told anything of this one
         self._others = set(config.cluster.names.values()) - {config.name} - unmet
         self._group_commit, self._config = group_commit, config
         self._persist_due_s = now.monotonic + PERSIST_S
+        self.dead = frozenset[str]()  # a majority of voters has decided so, of which one at least is asked
         self._strangers: set[str] = set()  # who has said that it knew no earlier store of this member
         self._witnesses: set[str] = set()  # who remembers an earlier opening, and the store holds that
         self._echoes: set[str] = set()  # who knows no more than this opening told it, or may have forgotten
@@ -127,7 +121,7 @@ class StoreIdentity:
         self.recovered = self.retired = False  # what makes it whole is staged; its member has left
         self.reason, self.copied = "", False  # forgetful only because it lies elsewhere than it was written
         self._moved, self._place = False, fresh.place  # the file system's id alone has changed; where it lies
-        self.former = b""  # the stores that it is a copy of, one of the other: what peers remember counts
+        self.former = b""  # the stores that it was, and may lack something of: what peers remember counts
         self._unwritten: set[str] = set()
         stored = group_commit.get(IDENTITY)
         if stored is None:
@@ -165,10 +159,8 @@ class StoreIdentity:
             self._doubt(loss, fresh.store)
         elif self._config.forgetful:
             self._doubt("an operator has said that it may be an old copy", fresh.store)
-        elif syncs == "interval" and not clean:
-            self._doubt(UNCLEAN, fresh.store)
-        elif self.state is not State.NEWBORN:  # which asks all others anyway
-            self._judge_place(held, fresh, clean)
+        elif (unsynced := syncs == "interval" and not clean) or self.state is not State.NEWBORN:
+            self._judge_place(held, fresh, clean, unsynced)  # a newborn one asks all others anyway
 
     def _lost(self, fresh: Fresh) -> str:
         """What can be told of the store alone to be missing, in words."""
@@ -177,22 +169,22 @@ class StoreIdentity:
             loss = f"its log was cut, or is gone: of {fresh.held} batches that it held {left} are left"
         return loss
 
-    def _judge_place(self, held: Place | None, fresh: Fresh, clean: bool) -> None:
-        """Whether this is the store that was written, or a copy of what it was once."""
-        if held is None and fresh.place is None:
-            return  # it has no directory
-        if held in fresh.found:
-            self._place = fresh.place or held
-        elif clean and self._others and held and any(map(held.moved, fresh.found)):
+    def _judge_place(self, held: Place | None, fresh: Fresh, clean: bool, unsynced: bool) -> None:
+        """Whether this is the store that was written, or a copy of what it was once. `unsynced`: the end of
+        what was written may be gone; what was synced it has, as far as no peer remembers more."""
+        there = held in fresh.found or held is fresh.place is None  # or it has no directory
+        self._place = (fresh.place or held) if there else self._place
+        if there and unsynced and not (self.copied or self._moved):
+            self._doubt(UNCLEAN, fresh.store, follows=True)
+        elif not there and clean and self._others and held and any(map(held.moved, fresh.found)):
             # A reboot may have done that, or a copy of the whole file system: what all others remember of the
             # store decides, for where it ended is known exactly.
             self._moved = True
-        else:
+        elif unsynced or not there:
             self._take_for_copy(fresh.store)
 
     def _take_for_copy(self, store: bytes) -> None:
-        former = (self.former + self.store)[-STORES_MAX * STORE_BYTES :]
-        self._doubt(COPIED, store, former, copied=self.copied or self.state is State.WHOLE)
+        self._doubt(COPIED, store, follows=True, copied=self.copied or self.state is State.WHOLE)
 
     def _stage(self, state: State, *, clean: bool, recovered: bool = False) -> None:
         facts = [
@@ -202,7 +194,8 @@ class StoreIdentity:
         ]  # fmt: skip
         self._group_commit.stage(IDENTITY, cbor2.dumps(facts))
 
-    def _doubt(self, reason: str, store: bytes, former: bytes = b"", *, copied: bool = False) -> None:
+    def _doubt(self, reason: str, store: bytes, *, follows: bool = False, copied: bool = False) -> None:
+        former = (self.former + self.store)[-STORES_MAX * STORE_BYTES :] if follows else b""
         self._noted &= store == self.store or not self._others
         self.store, self.state, self.reason = store, State.FORGETFUL, reason
         self.former, self.copied, self._moved, self.recovered = former, copied, False, False
@@ -231,34 +224,38 @@ class StoreIdentity:
         known = self._peers.get(name)
         # Kept until the store has confirmed it: else nobody would ask what it lost between the two openings.
         if known is not None and known.store == said.store:
+            for heard in known.heard:  # first: what is confirmed takes their place
+                if heard != said.generation:
+                    self._answer(outbox, name, known._replace(generation=heard, sequence=0))
             self._answer(outbox, name, known)
+            self._hear_of(name, known.opened(said.generation))
             return known.generation == said.generation
         if known is not None and said.store in known.given_up:
             # no generation of its own: it cannot know this one, and so learns that it was rolled back
             self._answer(outbox, name, known._replace(store=said.store, generation=b"", sequence=0))
             return False
-        given_up = [] if known is None else [*known.given_up, known.store][-STORES_MAX:]
-        late = self.state is not State.NEWBORN if known is None else known.late
-        memory = _Memory(said.store, said.generation, said.sequence, given_up, late)
-        # So is what is known of the store that it is a copy of: its first answer may be lost.
-        formers = split_stores(said.former)
-        if known is not None and known.store in formers:
-            memory = memory._replace(generation=known.generation, sequence=known.sequence)
-        elif known is not None and not set(formers).isdisjoint(known.given_up):
-            memory = memory._replace(generation=b"", sequence=0)
+        new = PeerMemory(said.store, said.generation, said.sequence, [], self.state is not State.NEWBORN)
+        memory = new if known is None else known.followed(said)
         self._remember(name, memory)
         self._answer(outbox, name, memory)
         return memory.generation == said.generation
 
-    def _answer(self, outbox: Outbox, name: str, known: _Memory) -> None:
+    def _answer(self, outbox: Outbox, name: str, known: PeerMemory) -> None:
         forgetful, earlier = self.state is State.FORGETFUL, bool(known.given_up) or known.late
         answer = Remembered(known.store, known.generation, known.sequence, earlier, forgetful)
         self._group_commit.reply(outbox, answer, keyspace.peer(name), surely=True)
 
-    def _remember(self, name: str, memory: _Memory) -> None:
+    def _remember(self, name: str, memory: PeerMemory) -> None:
         self.changes += self.store_of(name) != memory.store
+        self._hear_of(name, memory)
+        self._group_commit.stage(keyspace.peer(name), memory.encode())
+
+    def _hear_of(self, name: str, memory: PeerMemory) -> None:
+        """No answer waits for this: what is confirmed is as it was."""
+        heard = self._peers[name].heard if name in self._peers else []
+        if memory.heard != heard or (heard and memory.store != self._peers[name].store):
+            self._group_commit.stage(keyspace.heard(name), memory.encode_heard())
         self._peers[name] = memory
-        self._group_commit.stage(keyspace.peer(name), cbor2.dumps(list(memory)))
 
     def hear_confirmed(self, outbox: Outbox, name: str, said: Confirmed) -> bool:
         """A peer holds what is remembered of it: remember its present opening instead, and say so once that
@@ -267,7 +264,7 @@ class StoreIdentity:
         if known is None or known.store != said.store:
             return False
         if known.generation != said.generation:
-            self._remember(name, known._replace(generation=said.generation, sequence=said.sequence))
+            self._remember(name, known.confirmed(said))
         self._answer(outbox, name, self._peers[name])
         return True
 
@@ -278,6 +275,7 @@ class StoreIdentity:
         if self._peers.pop(name, None) is not None:
             self.changes += 1
             self._group_commit.stage(keyspace.peer(name), None)
+            self._group_commit.stage(keyspace.heard(name), None)
 
     def remembers(self, name: str, store: bytes, generation: bytes) -> bool:
         """Whether this opening of a peer's store is the one that is remembered."""
@@ -314,6 +312,8 @@ class StoreIdentity:
         if end is None or said.sequence > (self._group_commit.sequence if end < 0 else end):
             self._doubt(f"{name} remembers more than the store holds: it was rolled back", fresh_store)
             return False
+        if said.generation != self._group_commit.generation and not said.sequence:
+            return True  # it has only heard of that opening, and cannot say how much was held then
         if self.state is State.NEWBORN:
             if said.earlier:
                 self._doubt(f"{name} knew an earlier store of this node, or held data before it", self.store)
@@ -344,7 +344,7 @@ class StoreIdentity:
     def waits_for(self) -> str:
         """Why a store that is not forgetful does not count yet, in words."""
         if self.state is State.NEWBORN:
-            names = ", ".join(sorted(self._others - self._strangers)) or "all, their clocks compared,"
+            names = ", ".join(sorted(self._others - self._strangers - self.dead)) or "all, clocks compared,"
             return f"a new store; {names} must first say that they knew no earlier one"
         if self._moved:
             names = ", ".join(sorted(self._others - self._witnesses))
@@ -354,9 +354,9 @@ class StoreIdentity:
         return "no other node has it on its disk yet that this one was opened anew"
 
     def born(self) -> bool:
-        """Whether this newborn store is whole by now: all others have said that they knew no earlier one."""
+        """Whether this newborn store is whole by now: all others that live have said that they knew none."""
         # All: a silent one may keep a store of before this member came. Whoever comes later finds data.
-        return self.state is State.NEWBORN and self._others <= self._strangers & self._peers.keys()
+        return self.state is State.NEWBORN and self._others - self.dead <= self._strangers & {*self._peers}
 
     def make_whole(self, *, recovered: bool = True) -> None:
         """Stage that the store is whole; it counts once that is durable. Not `recovered`: an operator says

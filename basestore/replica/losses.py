@@ -14,10 +14,14 @@ With a store, or a member that is given up for dead, go the hints that it kept. 
 have been all that there was, whatever its partition; so each member writes down up to which stamp hints may
 be gone (`hints_upto`): what a session has seen, no replica took and nobody has, is lost then, and not purged.
 
-Both stamps only grow, and each member draws its own, so that two who tell each other what they know end up
-with the same, in whatever order they hear it. All that is known is told to every member that a link is made
-to, before anything else is said on it, and what is new at once: who hears of a proof that was made since
-has heard of the loss.
+A member that has lost something may be behind, and not know of all that it had held. So it writes down up to
+which stamp it has (`store_upto`), and notes that of each partition that it is given later, as lost with
+enough sources: it is filled from as many, or notes how many there were.
+
+The stamps of a loss only grow, and each member draws its own, so that two who tell each other what they know
+end up with the same, in whatever order they hear it. All that is known is told to every member that a link
+is made to, before anything else is said on it, and what is new at once: who hears of a proof that was made
+since has heard of the loss.
 
 Decides nothing of what is lost, and finds no losses: recovery and healing do.
 """
@@ -39,6 +43,7 @@ from basestore.storage import keyspace
 
 ROWS_MAX = 1000  # in one message
 HINTS = keyspace.fact("hints lost")
+STORE = keyspace.fact("store lost")
 AWAY_MS = 24 * 3600 * 1000  # for so long a member may go on alone by a clock that is ahead, and be covered
 
 
@@ -67,6 +72,12 @@ class Losses:
         for key, stored in group_commit.engine.scan(*keyspace.losses()):
             self._take(LossRow(*keyspace.loss_of(key), *cbor2.loads(stored)))
         self.hints_upto = int.from_bytes(group_commit.get(HINTS) or b"")
+        self.store_upto = int.from_bytes(group_commit.get(STORE) or b"")
+
+    def note_store(self, now: Instant) -> None:
+        """What this store had is lost up to now, whatever it was of, unless others have it."""
+        self.store_upto = max(self.store_upto, self._latest(now))
+        self._group_commit.stage(STORE, self.store_upto.to_bytes(8))
 
     def note_hints(self, now: Instant) -> None:
         """Hints may be gone that were kept until now: this store has lost something, or a member is given up
@@ -112,13 +123,17 @@ class Losses:
             return None
         new = LossRow(partition, number, sources, needed, 0, 0)
         known = self._known(new) or new
-        wall = (wall_ms + self._slack_ms) << COUNTER_BITS
         # Above what is known of an earlier loss here: to have accepted that one accepts nothing of this.
+        upto = min(max(self._latest(now), known.upto + 1), STAMP_MAX)
+        return known._replace(upto=upto, accepted=upto if enough else known.accepted)
+
+    def _latest(self, now: Instant) -> int:
+        """The greatest stamp of what may be lost by now."""
+        wall = (self.peers.clock.latest_ms(now) + self._slack_ms) << COUNTER_BITS
         last = self._clock.last
         if last > wall:  # clocks were ahead: of a lost one for how long it went on so, nobody can tell
             last += AWAY_MS << COUNTER_BITS
-        upto = min(max(wall, last, known.upto + 1), STAMP_MAX)
-        return known._replace(upto=upto, accepted=upto if enough else known.accepted)
+        return min(max(wall, last), STAMP_MAX)
 
     def hear(self, outbox: Outbox, said: KnownLosses) -> None:
         """A member tells what it knows. ProtocolError when it names a member that there is not."""
@@ -156,9 +171,17 @@ class Losses:
         return [row for partition in self._rows for row in self.open(partition)]
 
     def hold(self, partition: int) -> None:
-        """This partition is held from now on."""
+        """This partition is held from now on; and may have been before, by a store that was lost."""
         for row in list(self._rows.setdefault(partition, {}).values()):
             self._take(row)
+        needed, upto = self._meeting(partition), self.store_upto
+        row = LossRow(partition, self.peers.number_of[self.peers.me], needed, needed, upto, upto)
+        known = self._known(row) or row._replace(upto=0, accepted=0)
+        if known.upto < upto:
+            # One that is open, for more sources were needed then, stays open.
+            row = known._replace(upto=upto, accepted=known.accepted if known.open else upto)
+            self._stage(row)
+            self._group_commit.when_durable(lambda: self._tell([row]))
 
     def tell(self, partition: int, outbox: Outbox) -> None:
         """Tell somebody who holds it since lately all that is known of a partition."""

@@ -1,4 +1,4 @@
-"""Sync watch: notices that a sync of the disk does not end, and that one has ended after all.
+"""Sync watch: when a sync begins; and that one does not end, or has ended after all.
 
 A disk that hangs raises no error: what waits for it goes on waiting, and so would everybody who asks this
 node for something that must become durable. So, while something waits, the watch counts the time in which
@@ -9,9 +9,14 @@ nothing has become durable. Beyond STUCK_S, and beyond three times what was usua
     peers          are told with the next heartbeat, and ask this node last
 
 The first sync that ends ends all of that. Only time in which this node ran counts: after a pause of the whole
-process the sync may have been about to end. Owns that judgement, and asks for no sync.
+process the sync may have been about to end.
+
+A sync for which somebody waits begins at once, and serves all that has come meanwhile (group commit); one for
+which nobody does is put off for a while, so that what is learned is synced with what is written next, mostly.
+Owns these judgements; who runs the node begins the sync.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -20,8 +25,8 @@ from basestore.instant import Instant
 from basestore.metrics import Metrics
 from basestore.replica.group_commit import GroupCommit
 
-# How long after the one before a sync begins: at once (group commit), or once a second.
-SYNC_INTERVAL_S: Final[Mapping[Syncs, float]] = {"always": 0.0, "interval": 1.0, "never": 0.0}
+# How long after the one before a sync begins for which nobody waits.
+SYNC_INTERVAL_S: Final[Mapping[Syncs, float]] = {"always": 0.05, "interval": 1.0, "never": 0.0}
 STUCK_S = 2.0
 USUAL_TIMES_MAX = 3
 FADING = 0.95  # what is left of the longest wait after each one that was shorter
@@ -29,16 +34,24 @@ TICK_S_MAX = 0.2  # a longer step of the clock is a pause of this node
 
 
 class SyncWatch:
-    """Over the group commit of one node."""
+    """Over the group commit of one node. `due_s`: when a sync begins for which nobody waits."""
 
     def __init__(self, group_commit: GroupCommit, metrics: Metrics, syncs: Syncs) -> None:
         self._group_commit = group_commit
         self._metrics = metrics
         self._idle_s = SYNC_INTERVAL_S[syncs]
+        self.due_s = math.inf if syncs == "never" else 0.0
         self._durable = group_commit.durable_sequence
         self._ticked_s: float | None = None
         self._waited_s = 0.0
         self._usual_s = 0.0
+
+    def begins(self, now: Instant) -> bool:
+        """Whether a sync is to begin now, while none is under way; then the next one is put off."""
+        if now.monotonic < self.due_s and not self._group_commit.urgent:
+            return False
+        self.due_s = now.monotonic + self._idle_s
+        return True
 
     def tick(self, now: Instant) -> None:
         """Count, and tell the group commit."""

@@ -138,7 +138,7 @@ class Receipt:
             "outcome": self.outcome.value,
             "final": self.final,
             "version": _text(self.version),
-            "identity": str(self.identity),
+            "identity": None if self.outcome is Outcome.LOST else str(self.identity),
             "level": self.level.name.lower(),
             "required": self.required,
             "acknowledged": self.acknowledged,

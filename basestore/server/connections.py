@@ -78,7 +78,7 @@ class Connections:
             config, self.complain, self._seat, self._slots.stir, self._hindered,
             lambda: (node.feature_level.level, node.membership.group.topology),
         )  # fmt: skip
-        self._goodbye: Goodbye | None = None
+        self.goodbye: Goodbye | None = None  # what all are told, once it parts: then ticks come often
         self._told_s, self._parted = 0.0, trio.Event()
         self._parted_s: dict[int, float] = {}  # when a member's link ended
         self._complaints, self._come = Complaints(), Signal()
@@ -143,7 +143,7 @@ class Connections:
             log.log(level, "%s: %s", self._node.name, text)
         for client in clients.values():
             client.link.resume()
-        if self._goodbye is not None and self._quiet():
+        if self.goodbye is not None and self._quiet():
             self._parted.set()
         for index in self._node.peers.ends(instant()):
             if index in self._peer_links:
@@ -157,22 +157,22 @@ class Connections:
     # --- the end -----------------------------------------------------------------------------
 
     async def say_goodbye(self) -> None:
-        """This node is about to end: tell everybody, and go on until all clients have their answers, and
-        have closed their connections or are quiet; GOODBYE_S_MAX at most."""
-        self._goodbye = Goodbye(f"{self._node.name} stops; ask another node")
+        """This node is about to end: tell everybody, and go on until all have their answers; GOODBYE_S_MAX
+        at most."""
+        self.goodbye = Goodbye(f"{self._node.name} stops; ask another node")
         self._told_s = trio.current_time()
         for outbox in self._links:
-            outbox.put(self._goodbye)
+            outbox.put(self.goodbye)
         self._wake()
         if self._links:
             await self._parted.wait()
 
     def _quiet(self) -> bool:
-        """Whether nothing is under way that will still be answered."""
+        """Nothing is under way, for members neither, nor held back by a link. Outboxes empty in this turn."""
         told_s = trio.current_time() - self._told_s
-        under_way = any(client.busy for client in self._slots.clients.values())
-        sending = any(outbox.messages or link.held for outbox, link in self._links.items())
-        return told_s > GOODBYE_S_MAX or (told_s > QUIET_S and not under_way and not sending)
+        asked = self._node.rest.busy or any(client.busy for client in self._slots.clients.values())
+        held = any(link.held for link in self._links.values())
+        return told_s > GOODBYE_S_MAX or (told_s > QUIET_S and not asked and not held)
 
     # --- clients in this process -------------------------------------------------------------
 
@@ -223,8 +223,8 @@ class Connections:
 
     def _seat(self, answered: Answer) -> Answer:
         """The same, or a refusal if there is no slot for one more client."""
-        if self._goodbye is not None:
-            return refused(self._goodbye.reason)
+        if self.goodbye is not None:
+            return refused(self.goodbye.reason)
         if not self._slots.room():
             return refused("too many clients are connected to this node; try again later, or ask another one")
         return answered
@@ -308,8 +308,8 @@ class Connections:
             self._peer_links[index].scope.cancel()
         outbox = self._node.link(index, instant())
         self._peer_links[index] = link
-        if self._goodbye is not None:
-            outbox.put(self._goodbye)
+        if self.goodbye is not None:
+            outbox.put(self.goodbye)
 
         unheard, named = link.decoder.unheard, set[int]()
         link.count = partial(self._node.metrics.count, "member_bytes_sent")
@@ -359,7 +359,7 @@ class Connections:
             if outbox.bytes > BACKLOG_BYTES_MAX or client.caller.clogged:
                 return frames
             client.heard_s = trio.current_time()
-            if self._goodbye is not None:
+            if self.goodbye is not None:
                 _refuse(outbox, frames)
             elif not self._node.intake.offer(outbox, frames, instant()):
                 link.pause()

@@ -24,7 +24,6 @@ stops, and nothing has been acknowledged that is not durable.
 """
 
 import logging
-import math
 import os
 import secrets
 from contextlib import nullcontext, suppress
@@ -41,7 +40,6 @@ from basestore.observe.rest import TICK_S
 from basestore.protocol.handshake import Versions
 from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
 from basestore.replica.identity import Fresh
-from basestore.replica.sync_watch import SYNC_INTERVAL_S
 from basestore.server.clock import instant
 from basestore.server.connections import Connections
 from basestore.server.disk_threads import LOOK_S, RESTING_LOOK_S, DiskWatch, SyncThread
@@ -90,7 +88,6 @@ class Service:
         self._disk_down = False
         self._brownout = 0
         self._disk_watch: DiskWatch | None = None
-        self._sync_due_s = math.inf if config.syncs == "never" else 0.0
 
     def _open_node(self) -> Node:
         """Open the store in the order that the node prescribes: what its opening has found out is durable
@@ -274,17 +271,13 @@ class Service:
 
         syncs        one begins
         never        what an engine in memory holds is as durable as it will ever be
-        always       as soon as the one before has ended: it serves all that came meanwhile (group commit)
-        interval     a second after the one before began; at once if an answer waits for it all the same
+        always       as soon as the one before has ended, if somebody waits for it; else soon
+        interval     a second after the one before began; at once if somebody waits for it all the same
         """
-        syncs = self.config.syncs
-        if syncs == "never":
+        if self.config.syncs == "never":
             self.node.durable(newest, now)
             self.wake()
-        elif not self._sync_thread.busy and (
-            now.monotonic >= self._sync_due_s or self.node.group_commit.urgent
-        ):
-            self._sync_due_s = now.monotonic + SYNC_INTERVAL_S[syncs]
+        elif not self._sync_thread.busy and self.node.sync_watch.begins(now):
             self._sync_thread.start(newest)
 
     def _tell_state(self) -> None:
@@ -326,11 +319,12 @@ class Service:
         welcome in any turn shortly before. So nodes at rest fall into step with each other, and what an idle
         one has to do is done in few turns."""
         due_s, self._early_s = self.node.rest.next_tick()
-        if self._poller.partial:  # what clients hold is bounded by a look at each tick
+        # What clients hold is bounded by a look at each tick, and so is how long a parting takes.
+        if self._poller.partial or self.connections.goodbye is not None:
             due_s = self._early_s = min(due_s, self.node.rest.ticked_s + TICK_S)
         due_s = min(due_s, self.node.operations.alarm_due_s)
         if newest is not None and not self._sync_thread.busy:  # it waits for the end of an interval
-            due_s = min(due_s, self._sync_due_s)
+            due_s = min(due_s, self.node.sync_watch.due_s)
         self._poller.wake_at(due_s)
         if self._disk_watch is not None:
             self._disk_watch.durable = self.node.group_commit.durable_sequence

@@ -55,6 +55,7 @@ INDEX_BYTES = 8
 _LENGTH_BYTES = 2
 _LETTER = 1
 _PEER = META + b"peer/"
+_HEARD = META + b"heard/"
 _SCRUBBED = META + b"scrubbed/"
 _SUSPECT = META + b"suspect/"
 _DROPPED = META + b"dropped/"
@@ -322,6 +323,11 @@ def fact(name: str) -> bytes:
 def peer(name: str) -> bytes:
     """What is remembered of a member's store."""
     return _PEER + name.encode()
+
+
+def heard(name: str) -> bytes:
+    """The openings of a member's store that are only heard of."""
+    return _HEARD + name.encode()
 
 
 def peers() -> Span:

@@ -206,7 +206,8 @@ def cancel_moves(was: Topology, change: CancelMoves, index: int) -> tuple[Topolo
     draining = [] if change.partitions else [e for e in was.members if e.standing is Standing.DRAINING]
     if not (asked or draining or was.unplanned):
         raise Refused("nothing is being moved, nor to be: nothing is to be cancelled")
-    bound = [at for at, of in under_way.items() if at in asked and not has_left_enough(of, was.dead)]
+    away = {at: was.dead | was.barred.get(at, frozenset()) for at in under_way}
+    bound = [at for at, of in under_way.items() if at in asked and not has_left_enough(of, away[at])]
     if bound and (change.partitions or asked <= set(bound)):
         raise Refused(
             f"partition {bound[0]} is given to others, and too few of those that held it are left: taken "

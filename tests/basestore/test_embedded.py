@@ -26,6 +26,7 @@ from basestore.config_file import load
 from basestore.errors import ConfigurationError, LeftCluster, NoLeader, StorageError
 from basestore.node import Node
 from basestore.protocol.envelopes import REQUESTS_MAX
+from basestore.server import connections
 from basestore.server import service as services
 from basestore.server.connections import Connections
 from basestore.server.local_cluster import config_path, prepare_cluster
@@ -59,6 +60,15 @@ def made(tmp_path: Path) -> Path:
     """A directory with a cluster that was started and stopped."""
     trio.run(opens, tmp_path)
     return tmp_path
+
+
+async def test_a_cluster_of_which_nobody_asks_anything_closes_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its members go on telling each other that they live."""
+    monkeypatch.setattr(connections, "GOODBYE_S_MAX", PATIENCE_S)
+    with trio.fail_after(PATIENCE_S):
+        await opens(tmp_path)
 
 
 class Broken(Exception):
@@ -292,7 +302,9 @@ async def test_a_name_that_a_member_has_is_refused_and_no_file_is_written(tmp_pa
 
 async def test_who_was_removed_while_it_was_down_ends_the_opening_of_its_cluster(tmp_path: Path) -> None:
     async with basestore.open_cluster(tmp_path, nodes=4) as cluster:
-        await decided(lambda: cluster.topology("consistent"))
+        with trio.fail_after(PATIENCE_S):
+            while len((await decided(lambda: cluster.topology("consistent"))).voters) < 3:
+                pass  # until the group is complete, it changes nothing that not all of them know
     configs = [load(tmp_path / f"n{number}.toml") for number in (1, 2, 4)]
     async with AsyncExitStack() as stack:
         nodes = [await stack.enter_async_context(basestore.open_node(config)) for config in configs]

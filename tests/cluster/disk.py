@@ -39,8 +39,11 @@ class Disk:
         self._log = node.path.with_suffix(".syncs")
         self._hang = node.path.with_suffix(".hang")
 
-    def start_node(self, *, fail_after: int | None = None, lie_after: int | None = None) -> None:
-        """Start the node on this disk; its syncs fail, or lie, after that many."""
+    def start_node(
+        self, *, fail_after: int | None = None, fail_grown: int | None = None, lie_after: int | None = None
+    ) -> None:
+        """Start the node on this disk; its syncs fail, or lie, after that many. Or they fail from the first
+        that is to cover `fail_grown` bytes at once."""
         environment = {
             "LD_PRELOAD": str(self._shim),
             "SHIM_DIRECTORY": f"{self._node.directory.resolve()}/",
@@ -49,6 +52,8 @@ class Disk:
         }
         if fail_after is not None:
             environment["SHIM_FAIL_AFTER"] = str(fail_after)
+        if fail_grown is not None:
+            environment["SHIM_FAIL_GROWN"] = str(fail_grown)
         if lie_after is not None:
             environment["SHIM_LIE_AFTER"] = str(lie_after)
         self._node.start(environment)

@@ -1,6 +1,7 @@
 /* A disk whose syncs fail, lie or hang, for LD_PRELOAD. Files outside SHIM_DIRECTORY are left alone.
  *
  *   SHIM_FAIL_AFTER=k   the k first syncs work, every later one fails with EIO
+ *   SHIM_FAIL_GROWN=n   the first sync of a log that grew by n bytes since its last one fails, and all later ones
  *   SHIM_LIE_AFTER=k    the k first syncs work, every later one claims to and does nothing
  *   SHIM_HANG=file      while there is this file, no sync ends
  *   SHIM_LOG=file       a line "SIZE PATH" for each sync that worked: of the file at PATH at least
@@ -19,6 +20,8 @@
 #include <unistd.h>
 
 static atomic_long syncs;
+static atomic_int broken;       /* a log grew by SHIM_FAIL_GROWN */
+static atomic_llong log_synced; /* how large the log was that was synced last */
 
 static long limit(const char *name) {
     const char *text = getenv(name);
@@ -47,14 +50,21 @@ static int watched(int fd, int (*real)(int)) {
     const char *hang = getenv("SHIM_HANG");
     while (hang && access(hang, F_OK) == 0)
         usleep(20000);
-    if (number >= limit("SHIM_FAIL_AFTER")) {
+    int log_file = strlen(path) > 4 && strcmp(path + strlen(path) - 4, ".log") == 0;
+    if (fstat(fd, &before))
+        return -1;
+    if (log_file && before.st_size - atomic_load(&log_synced) >= limit("SHIM_FAIL_GROWN"))
+        atomic_store(&broken, 1);
+    if (atomic_load(&broken) || number >= limit("SHIM_FAIL_AFTER")) {
         errno = EIO;
         return -1;
     }
     if (number >= limit("SHIM_LIE_AFTER"))
         return 0;
-    if (fstat(fd, &before) || real(fd))
+    if (real(fd))
         return -1;
+    if (log_file)
+        atomic_store(&log_synced, before.st_size);
     const char *log = getenv("SHIM_LOG");
     if (log) {
         char line[PATH_MAX + 32];
@@ -78,7 +88,7 @@ int fdatasync(int fd) {
 /* Only starts or waits for writing; nothing may be built on it, so it fails and lies, and never counts. */
 int sync_file_range(int fd, off64_t offset, off64_t bytes, unsigned int flags) {
     char path[PATH_MAX];
-    if (ours(fd, path) && atomic_load(&syncs) >= limit("SHIM_FAIL_AFTER")) {
+    if (ours(fd, path) && (atomic_load(&broken) || atomic_load(&syncs) >= limit("SHIM_FAIL_AFTER"))) {
         errno = EIO;
         return -1;
     }

@@ -2,6 +2,7 @@
 others go on without."""
 
 import http.client
+import random
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.worlds.ports import free_ports
 
 BATCH = 20
 SYNCS = 60
+LARGE = 4096  # bytes of a value that nothing else comes near
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +28,15 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _write_until_it_dies(node: NodeProcess) -> Ledger:
-    """Small batches at one node, until it is gone."""
+    """Small batches at one node, the last one of `LARGE` values: its disk does not survive it."""
     ledger = Ledger()
     with node.store(timeout=2.0) as store:
-        for number in range(100_000):
-            items = [(b"key %d" % (number % 50 * BATCH + i), b"%d" % number) for i in range(BATCH)]
-            results = store.set_many(items)
-            for (key, value), result in zip(items, results, strict=True):
+        for number in range(SYNCS + 1):
+            value = b"%d" % number if number < SYNCS else random.randbytes(LARGE)
+            items = [(b"key %d" % (number % 50 * BATCH + i), value) for i in range(BATCH)]
+            for (key, _), result in zip(items, store.set_many(items), strict=True):
                 ledger.note(key, value, result)
-            if any(isinstance(result, Unreachable) for result in results):
-                return ledger
-    raise AssertionError("it outlived its disk")
+    return ledger
 
 
 def test_a_failed_sync_stops_the_node_with_exit_3_and_nothing_it_did_not_sync_was_acknowledged(
@@ -45,15 +45,15 @@ def test_a_failed_sync_stops_the_node_with_exit_3_and_nothing_it_did_not_sync_wa
     with Cluster(tmp_path, nodes=1) as cluster:
         (n1,) = cluster
         disk = Disk(n1, shim)
-        disk.start_node(fail_after=SYNCS)
+        disk.start_node(fail_grown=BATCH * LARGE // 2)
         eventually(lambda: n1.state == "up", "n1 is up")
         ledger = _write_until_it_dies(n1)
+        assert ledger.stored > BATCH
+        assert ledger.indeterminate >= BATCH  # those that the failed sync was to cover
         assert n1.wait() == 3
         assert "Input/output error" in n1.log
         assert str(n1.directory) in n1.log
         assert "Traceback" not in n1.log
-        assert ledger.stored > BATCH
-        assert ledger.indeterminate >= BATCH  # of the batch that the failed sync was to cover
         disk.cut_power()
         n1.start()
         eventually(lambda: n1.state == "up", "n1 is up again")

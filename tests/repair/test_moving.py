@@ -5,7 +5,16 @@ from itertools import chain, combinations
 
 import pytest
 
-from basestore.repair.moving import Report, awaited, complete, covers, left_of, needed, next_seats
+from basestore.repair.moving import (
+    Report,
+    acceptors_left,
+    awaited,
+    complete,
+    covers,
+    left_of,
+    needed,
+    next_seats,
+)
 from basestore.repair.seats import Seats, Stage
 
 NOBODY: frozenset[int] = frozenset()
@@ -144,17 +153,28 @@ def test_a_move_begins_and_ends_at_its_goal() -> None:
 
 
 def test_a_move_to_others_than_are_wanted_is_turned_to_these_or_taken_back() -> None:
-    assert next_seats(FILL, (1, 2, 5), {}, (), NOBODY) == Seats(0, Stage.FILL, OLD, (1, 2, 5))
-    assert FILL.wrong_step(Seats(0, Stage.FILL, OLD, (1, 2, 5))) == ""
-    assert next_seats(JOINT, (1, 2, 5), {}, (), NOBODY) == Seats(0, Stage.FILL, OLD, (1, 2, 5))
+    hold = {1: met(), 3: met()}
+    turned = Seats(0, Stage.FILL, OLD, (1, 2, 5))
+    assert FILL.wrong_step(turned) == ""
     for seats in (FILL, JOINT):
-        assert next_seats(seats, OLD, {}, (), NOBODY) == Seats.still(OLD)
+        assert next_seats(seats, (1, 2, 5), hold, (), NOBODY) == turned
+        assert next_seats(seats, OLD, hold, (), NOBODY) == Seats.still(OLD)
+
+
+def test_it_is_not_while_too_few_of_those_that_held_it_are_known_to_hold_it_yet() -> None:
+    for seats in (FILL, JOINT):
+        for reports, barred in (
+            ({}, NOBODY), ({1: met()}, NOBODY), ({1: met(), 2: Report(False, NOBODY)}, NOBODY),
+            ({1: met(), 2: met()}, frozenset({2})),
+        ):  # fmt: skip
+            assert next_seats(seats, OLD, reports, (), NOBODY, barred) is None
+            assert next_seats(seats, (1, 2, 5), reports, (), NOBODY, barred) is None
 
 
 def test_a_move_is_not_taken_back_to_too_few_but_to_those_that_can_only_wait() -> None:
     joint = Seats(6, Stage.JOINT, (1, 2), (3, 4))
     turned = Seats(0, Stage.FILL, (1, 2), (3, 5))
-    assert next_seats(joint, (3, 5), {}, (), frozenset({1})) == turned  # the other old one has it all
+    assert next_seats(joint, (3, 5), {2: met()}, (), frozenset({1})) == turned  # the other old one has it all
     assert next_seats(joint, (3, 5), {}, (), frozenset({1, 2})) is None
     both = {3: met(), 4: met()}
     assert next_seats(joint, (3, 5), both, (), frozenset({1, 2})) == Seats.still((3, 4))
@@ -236,3 +256,26 @@ def test_where_too_few_have_not_forgotten_those_that_come_are_met_too() -> None:
     assert complete(1, met(4), hands_over, NOBODY, frozenset({1, 2, 3}))
     assert complete(1, met(2), hands_over, NOBODY, frozenset({1}))  # the other old one has it all
     assert complete(1, met(), Seats.still((1, 2)), NOBODY, both)  # it is with nobody
+
+
+@pytest.mark.parametrize(
+    ("count", "lost", "left"),
+    [
+        (1, 1, 0),
+        (2, 1, None),
+        (2, 2, 0),
+        (3, 1, None),
+        (3, 2, 1),
+        (3, 3, 0),
+        (4, 2, None),
+        (4, 3, 1),
+        (5, 3, 2),
+    ],
+)
+def test_too_few_acceptors_are_left_where_a_quorum_may_be_gone(
+    count: int, lost: int, left: int | None
+) -> None:
+    seats = Seats.still(tuple(range(1, count + 1)))
+    for dead in range(lost + 1):
+        gone = [*range(1, lost + 1)]
+        assert acceptors_left(seats, {*gone[:dead]}, {*gone[dead:]}) == left

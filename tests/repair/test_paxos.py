@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basestore.repair.compare_and_set import NOTHING, Attempt, Condition, Next, number_of
+from basestore.repair.compare_and_set import (
+    NOTHING,
+    NUMBER_BYTES_MAX,
+    Attempt,
+    Condition,
+    Next,
+    number_of,
+)
 from basestore.repair.paxos import NO_BALLOT, Acceptor, Known, Told, TooLow, ballot_of, gathered
 from basestore.repair.version import Record, Version
 from tests.worlds.records import DIGESTER, ROW
@@ -138,12 +145,14 @@ class TestProposer:
             (ADD, b"", record(5, b"-17"), Next.PROPOSE),
             (ADD, b"", record(5, b"seventeen"), Next.NO_NUMBER),
             (ADD, b"", record(5, b"seventeen", expires_ms=99), Next.PROPOSE),
+            (ADD, b"", record(5, b"9" * NUMBER_BYTES_MAX), Next.NO_NUMBER),  # the sum would be none
+            (ADD, b"", record(5, b"9" * (NUMBER_BYTES_MAX - 1)), Next.PROPOSE),
         ],
     )
     def test_a_new_write_depends_on_what_is_held(
         self, condition: Condition, expected: bytes, held: Record | None, weighed: Next
     ) -> None:
-        assert write(condition, expected).weigh(Known(held, True), 100) is weighed
+        assert write(condition, expected, by=b"1").weigh(Known(held, True), 100) is weighed
 
     @pytest.mark.parametrize("condition", [UNCONDITIONAL, IF_ABSENT, IF_VALUE, ADD])
     def test_what_was_sent_and_is_found_or_was_replaced_stands(self, condition: Condition) -> None:
@@ -204,7 +213,8 @@ class TestProposer:
         assert again.weigh(Known(record(8), True), 0) is Next.UNKNOWN
         expired = Known(record(8, identity=version(3), expires_ms=99), True)
         assert again.weigh(expired, 100) is Next.UNKNOWN, "by another clock it may not have expired"
-        assert again._replace(identity=version(5)).weigh(expired, 100) is Next.LOST
+        assert again._replace(identity=version(5)).weigh(expired, 100) is Next.UNKNOWN
+        assert again._replace(identity=version(5), again=False).weigh(expired, 100) is Next.LOST
         assert again.weigh(Known(None, True), 0) is Next.UNKNOWN
         for condition in (UNCONDITIONAL, IF_ABSENT, IF_VALUE, ADD):
             assert write(condition, again=True).weigh(Known(None, True), 0) is Next.UNKNOWN

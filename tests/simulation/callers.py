@@ -8,6 +8,7 @@ from basestore.intake.caller import ROOM_MAX
 from basestore.protocol.client import Credit, Failed, Set, Shed
 from basestore.protocol.codec import Message, encode
 from basestore.protocol.envelopes import READ, WRITE, class_of, enveloped
+from basestore.protocol.handshake import Goodbye
 from basestore.protocol.operator import Status
 from basestore.transport.window import Window
 from tests.simulation import history as h
@@ -243,9 +244,10 @@ class Liar:
         machine.hear_sealed(outbox, enveloped(encode(list(requests)), *said))
 
     def carry(self, messages: list[Message]) -> None:
-        """It may only be told that it is not let in."""
+        """It may only be told that it is not let in, or that the node stops."""
         for message in messages:
-            if not (isinstance(message, Failed) and message.code == OVERLOADED):
+            refused = isinstance(message, Failed) and message.code == OVERLOADED
+            if not (refused or isinstance(message, Goodbye)):
                 self.world.blame("envelopes", f"n{self._machine.index + 1} has answered a liar: {message}")
 
     def heed(self, message: Shed | Credit) -> None:

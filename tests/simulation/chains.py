@@ -84,6 +84,7 @@ class Row:
     def __init__(self) -> None:
         self.records: dict[bytes, bytes] = {}  # by ballot
         self.votes: dict[bytes, dict[int, int]] = defaultdict(dict)  # by ballot: machines, and epochs
+        self.voted_s: dict[bytes, float] = {}  # by ballot: when the last of them was durable
         self.chosen: dict[bytes, float] = {}  # when
         self.staged_s: dict[bytes, float] = {}  # by ballot: when an acceptor first took it
         self.judged_s: dict[bytes, float] = {}  # by identity and replaced: the same
@@ -173,7 +174,7 @@ class Chains:
             left = [(half, count) for half, count in left if half]
             if left and all(len(half & votes.keys()) >= min(count, len(half)) for half, count in left):
                 self._world.counts["finished by few"] += 1
-                seen.chosen[ballot] = self._world.clockwork.now
+                seen.chosen[ballot] = seen.voted_s[ballot]  # told meanwhile, and learned only now
                 return True
         return False
 
@@ -184,11 +185,22 @@ class Chains:
         for row in low:
             if row.startswith(partition):
                 ballot = accepted.pop(row)  # said once
+                if self._is_void(machine, row):
+                    self._world.counts["closed beyond what was accepted in an earlier tenure"] += 1
+                    continue
                 if self._may_lack(machine, partition):
                     self._world.counts["closed by what others hold, by who lacks something"] += 1
                     continue
                 text = f"n{machine.index + 1} closes {row!r} up to {closed:x}, and holds {s.short(ballot)}"
                 self._world.blame("held", text)
+
+    def _is_void(self, machine: "Machine", row: bytes) -> bool:
+        """Whether it had accepted that before it came to the partition anew, and knows that it did."""
+        seating, value = self._world.seating, machine.disk.get(ACCEPTOR + row)
+        came = seating.came(s.partition_of(row), machine.index)
+        if value is None or came is None or seating.used(machine) < came:
+            return False
+        return int.from_bytes(value[:SINCE]) < came
 
     @staticmethod
     def _may_lack(machine: "Machine", partition: bytes) -> bool:
@@ -235,6 +247,7 @@ class Chains:
             self._world.blame("ballots", f"two records of {row!r} under one ballot: {s.short(record)}")
         votes = seen.votes[ballot]
         votes[machine.index] = max(since, votes.get(machine.index, 0))
+        seen.voted_s[ballot] = self._world.clockwork.now
         latest = max(votes.values())
         if ballot not in seen.chosen and self._seats(latest, s.partition_of(row)).met(
             Level.QUORUM, votes.keys()
@@ -262,12 +275,13 @@ class Chains:
             by_identity[link.identity].append(link)
             # A ballot may be older than what was decided under it: it was promised with the one before.
             seen.judged_s.setdefault(link.identity + link.replaced, seen.staged_s.get(ballot, 0.0))
-        before: Link | None = None
+        before, ruined = None, None  # the link before: of the chain, and of the one that ended with a ruin
         seen.base = {link.identity for link in links.values()} if seen.ruined_s >= 0 else set()
         purged = {links[ballot].identity for ballot in seen.purged if ballot in links}
         for ballot in sorted(seen.chosen):
             link = links[ballot]
             if seen.chosen[ballot] <= seen.ruined_s:
+                ruined = link
                 continue
             if before is not None and link.identity == before.identity:
                 if link.write != before.write:
@@ -286,8 +300,34 @@ class Chains:
                     if each.identity in seen.place:
                         self._world.blame("twice", f"{row!r}: {s.short(each.identity)} stands twice")
                     seen.place[each.identity] = len(seen.links)
+                if (
+                    before is None
+                    and ruined is not None
+                    and not _is_behind(link, ruined, by_identity, purged)
+                ):
+                    self._judge_lost(row, ruined)
             before = link
+        if before is None and ruined is not None and not self._is_there(row, seen, ruined.ballot):
+            self._judge_lost(row, ruined)
         self._date(seen)
+
+    def _is_there(self, row: bytes, seen: Row, ballot: bytes) -> bool:
+        """Whether a record, or what came behind it, is on any disk, or was purged."""
+        held = [each.disk.get(s.DATA + row) for each in self._world.machines]
+        there = any(each is not None and each[:BALLOT] >= ballot for each in held)
+        return there or any(each >= ballot for each in seen.purged)
+
+    def _judge_lost(self, row: bytes, lost: Link) -> None:
+        """It was chosen, and is nowhere: whoever holds the partition in the end knows of that loss."""
+        self._world.counts["registers lost with their acceptors"] += 1
+        if self._world.log_watch.majority_lost:
+            self._world.counts["spared: a loss is not noted, for nobody can be called dead any more"] += 1
+            return
+        for machine in self._world.seating.holders(s.partition_of(row)):
+            upto = s.gone_upto(machine.disk, s.partition_of(row))
+            if upto < int.from_bytes(lost.ballot[:8]):
+                text = f"{_name(lost)} of {row!r} was chosen, and is nowhere"
+                self._world.blame("losses", f"{text}; n{machine.index + 1} knows of a loss up to {upto:x}")
 
     @staticmethod
     def _date(seen: Row) -> None:
@@ -307,18 +347,37 @@ def _name(link: Link | None) -> str:
     return "nothing" if link is None else f"{s.short(link.ballot)} (first {s.short(link.identity)})"
 
 
+def _is_behind(link: Link, before: Link, by_identity: dict[bytes, list[Link]], purged: set[bytes]) -> bool:
+    """Whether it is that record, accepted anew, or leads back to it."""
+    return link.identity == before.identity or _path(link, before, by_identity, purged) is not None
+
+
 def _path(
     link: Link, before: Link | None, by_identity: dict[bytes, list[Link]], purged: set[bytes]
 ) -> list[Link] | None:
     """What leads from the one before to this one, this one last; None: nothing does."""
-    if link.replaced == (NOTHING if before is None else before.identity):
-        return [link]
-    if before is not None and link.replaced == NOTHING:
-        return [link] if before.goes and before.identity in purged else None
+    wanted = {NOTHING if before is None else before.identity}
+    if before is not None and before.goes and before.identity in purged:
+        wanted.add(NOTHING)
     low = b"" if before is None else before.ballot
-    for each in reversed(by_identity.get(link.replaced, ())):
-        if low < each.ballot < link.ballot:
-            path = _path(each, before, by_identity, purged)
-            if path is not None:
-                return [*path, link]
+    behind: dict[Link, Link | None] = {link: None}
+    ahead = [link]  # of several that may be the one that was replaced the nearest is tried first
+    while ahead:
+        each = ahead.pop()
+        if each.replaced in wanted:
+            return _way(each, behind)
+        for other in by_identity.get(each.replaced, ()):
+            if low < other.ballot < each.ballot and other not in behind:
+                behind[other] = each
+                ahead.append(other)
     return None
+
+
+def _way(link: Link, behind: dict[Link, Link | None]) -> list[Link]:
+    """From this one on."""
+    way = list[Link]()
+    each: Link | None = link
+    while each is not None:
+        way.append(each)
+        each = behind[each]
+    return way

@@ -254,10 +254,20 @@ class Changer(Mover):
             world.counts["spared: members do not leave, for most voters wait for who is dead to recover"] += 1
         elif world.clocks_misled:
             world.counts["spared: members do not leave, while most clocks may be wrong"] += 1
+        elif any(map(self.is_lost, world.machines)):
+            world.counts["spared: members do not leave, for one knows only members that have left"] += 1
         else:
             names = [f"n{each.index + 1}" for each in self._bodies], sorted(self._going)
             world.blame("members", f"{names} do not leave {SETTLE_S_MAX} s after all is healed: {self._held}")
         return False
+
+    def is_lost(self, machine: "Machine") -> bool:
+        """Whether its store is new, and nobody is there of those that its file names: an operator has to name
+        others there."""
+        there = {each.config.member.number for each in self.world.machines if each.node and not each.gone}
+        named = {each.number for each in machine.config.cluster.members} - {machine.config.member.number}
+        starting = machine.node is not None and machine.node.state == "starting"
+        return starting and there.isdisjoint(named)
 
     @property
     def _bodies(self) -> "list[Machine]":

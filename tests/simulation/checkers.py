@@ -43,10 +43,13 @@ def judge(history: History) -> Iterator[Violation]:
         yield from _unsettled(operations)
         if not history.sync and history.crash_s < INF:
             if history.interval:
-                yield from _lost(_settled(operations, history.crash_s), bucket == "once", stores_lost=True)
+                yield from _lost(
+                    history, _settled(operations, history.crash_s), bucket == "once", stores_lost=True
+                )
             continue
         yield from _went_back(operations, bucket == "once")
-        yield from _lost(_taken(operations, late, bucket == "once"), bucket == "once", history.stores_lost)
+        taken = _taken(operations, late, bucket == "once")
+        yield from _lost(history, taken, bucket == "once", stores_lost=history.stores_lost)
         if bucket == "once":
             yield from _two_winners(operations)
         else:
@@ -234,9 +237,12 @@ def _name(op: Operation, fact: Operation) -> str:
     return "read your writes" if op.client == fact.client else "lost writes"
 
 
-def _lost(operations: list[Operation], first: bool, stores_lost: bool) -> Iterator[Violation]:
-    """After the end, what was acknowledged at any level is known to all."""
-    last = [op for op in operations if op.kind == h.GET and op.level is Level.ALL and op.outcome == h.FOUND]
+def _lost(
+    history: History, operations: list[Operation], first: bool, *, stores_lost: bool
+) -> Iterator[Violation]:
+    """After the end, what was acknowledged at any level is known to all: if it is read at ALL then."""
+    at_all = (op for op in operations if op.kind == h.GET and op.level is Level.ALL and op.outcome == h.FOUND)
+    last = [op for op in at_all if op.start >= history.end_s]
     if not last:
         return
     final = max(last, key=lambda op: op.start)

@@ -34,12 +34,12 @@ from tests.simulation.upheavals import upheaval
 from tests.simulation.widening import WIDE, draw_faults, widen
 
 # Faults and how often each is drawn, by theme.
-CRASHES = [("crash", 3.0), ("power", 1.0), ("crash after ack", 6.0), ("power after ack", 3.0), ("stop", 1.0)]
+CRASHES = [("crash", 3.0), ("power", 1.0), ("crash after ack", 8.0), ("power after ack", 3.0), ("stop", 1.0)]
 NETWORK = [
     ("cut", 3.0), ("cut one way", 3.0), ("isolate", 2.0), ("slow link", 2.0), ("break", 3.0), ("flap", 2.0),
 ]  # fmt: skip
 DISKS = [("disk full", 2.0), ("failed fsync", 2.0), ("slow disk", 2.0)]
-STORES = [("wipe", 4.0), ("rollback", 4.0), ("log cut", 2.0), ("spoil", 4.0), ("ambush", 4.0)]
+STORES = [("wipe", 4.0), ("rollback", 5.0), ("log cut", 5.0), ("spoil", 4.0), ("ambush", 4.0)]
 CLOCKS = [("clock within", 3.0), ("clock beyond", 2.0), ("clock back", 2.0)]
 HINTS = [("crash in replay", 4.0), ("crash of replayer", 6.0), ("crash", 3.0), ("isolate", 2.0)]
 PAUSES = [("pause", 2.0)]

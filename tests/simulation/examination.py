@@ -6,7 +6,7 @@ replicas close themselves early it can be proven that all has converged. What su
 what is on the disks. And while nobody asks anything then, no counter of mended things moves.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -189,7 +189,8 @@ class Examination:
                 text = f"{read} is told that {s.short(version)} is lost, and n{machine.index + 1} holds it"
                 world.blame("sessions", text)
         lost = world.history.stores_lost or world.doubted
-        if world.history.sync and not lost and not self._late():
+        late = self._late() or version in world.history.late.get((read.bucket, read.key), ())
+        if world.history.sync and not (lost or late):  # one that came too late may have been decided by now
             world.blame("sessions", f"{read} is told that {s.short(version)} is lost, and no disk was")
 
     def _write_all(self) -> None:
@@ -213,12 +214,14 @@ class Examination:
             return
         late = self._late()
         operator = Operator(world, len(world.plan.clients) + 9)
-        self._until(partial(operator.prove, world.roster.members[0], timeout_s=PROVE_S_MAX))
+        self._world.await_answer(partial(operator.prove, world.roster.members[0], timeout_s=PROVE_S_MAX))
+        if not operator.proven and world.say_of_jumps():
+            self._world.await_answer(partial(operator.prove, world.roster.members[0], timeout_s=PROVE_S_MAX))
         kinds = {kind for kind, _ in operator.obstacles}
         lost = "lost" in kinds and (world.history.stores_lost or world.doubted)
         if not operator.proven and lost:  # until that is accepted
-            self._until(partial(operator.accept, world.roster.members[0]))
-            self._until(partial(operator.prove, world.roster.members[0], timeout_s=PROVE_S_MAX))
+            self._world.await_answer(partial(operator.accept, world.roster.members[0]))
+            self._world.await_answer(partial(operator.prove, world.roster.members[0], timeout_s=PROVE_S_MAX))
             if not operator.accepted:
                 world.blame("converged", "a loss could not be accepted, and all members answer")
             kinds = {kind for kind, _ in operator.obstacles}
@@ -236,7 +239,7 @@ class Examination:
         receipts = [each for some in (gone, told) for each in some[:: max(1, len(some) // RECEIPTS_MAX)]]
         for operation, written in receipts:
             machine = self._examiner.stream.pick(world.roster.members)
-            self._until(partial(operator.prove_receipt, machine, operation, written))
+            self._world.await_answer(partial(operator.prove_receipt, machine, operation, written))
 
     def _judge_losses(self) -> None:
         """Where no store was lost, but at most doubted, nobody notes that writes may be lost."""
@@ -269,13 +272,6 @@ class Examination:
         for machine, operation in asked:
             if operation.outcome in (h.STORED, h.FOUND):
                 world.blame("members", f"n{machine.index + 1} has left, and does {operation}")
-
-    def _until(self, begin: Callable[..., None]) -> None:
-        """It has ended."""
-        ended: list[bool] = []
-        begin(after=lambda: ended.append(True))
-        while not ended:
-            self._world.clockwork.run(self._world.clockwork.now + 0.25)
 
     def _late(self) -> bool:
         """Whether some hints came too late."""

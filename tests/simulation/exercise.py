@@ -43,7 +43,7 @@ MINIMUMS = {
     "log: consistent read": 75, "log: default read": 80, "log: stale read": 140, "log: row stored": 40,
     "log: row read": 50, "log: row found": 12, "log: row purged": 40,
     "moves: plan": 30, "moves: begun": 60, "moves: joint": 35, "moves: ended": 25, "moves: fit": 60,
-    "moves: cancelled in fill": 14, "moves: cancelled in joint": 4, "moves: crash in fill": 8,
+    "moves: cancelled in fill": 20, "moves: cancelled in joint": 4, "moves: crash in fill": 8,
     "moves: crash in joint": 4, "moves: row given up": 800, "moves: hint moved": 20,
     "moves: only copy moved": 5, "moves: to another number of replicas": 30,
     "moves: of more than one seat": 15,

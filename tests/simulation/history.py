@@ -166,6 +166,7 @@ class History:
         self.operations: list[Operation] = []
         self.sync = sync
         self.interval = interval
+        self.end_s = 0.0  # since when a read at ALL may be one in the end, of which each key has one
         self.stores_lost = False
         self.late: dict[tuple[str, str], list[bytes]] = {}  # by key: versions of hints that came too late
         self.crash_s = INF

@@ -160,7 +160,9 @@ class Holdings:
             if self._counted(each, partition)
         )
         # Who was given it by one that has died since holds it yet, and may not count before others have it.
-        known = known or any(each.ended and each.former and each.former[-1] in takers for each in lately)
+        # And whoever has not heard yet that a store was lost takes what that had had.
+        gone = (each for each in lately if each.former and each.former[-1] in takers)
+        known = known or any(each.ended or self._world.witness.stamps.unheard(machine, each) for each in gone)
         if s.stamp_of(version) <= limit and not known:
             text = f"takes {s.short(version)}, which nobody has, and {limit:x} is closed"
             self._world.blame("closed", f"n{machine.index + 1}, {row!r}: {text}")

@@ -133,10 +133,17 @@ class LogWatch:
         voting = self.voting()
         return 2 * len(voting.intersection(speaking)) > len(voting)
 
-    def dropped(self, row: bytes) -> bool:
-        """Whether a row is of a bucket that was dropped, as far as that is decided."""
+    def dropped(self, row: bytes, upto: float = math.inf) -> bool:
+        """Whether a row is of a bucket that was dropped, as far as that is decided, up to this epoch. Where
+        the log is not followed any more, by what nodes say."""
         label, log = row[3 : 3 + row[2]], self.log
-        return log is not None and label.startswith(LABEL_START) and int.from_bytes(label[1:]) in log.dropped
+        if log is None or not label.startswith(LABEL_START):
+            return False
+        if self.blind:
+            nodes = [machine.node for machine in self._world.machines if machine.node is not None]
+            return any(node.replica.buckets.is_gone(label) for node in nodes)
+        number = int.from_bytes(label[1:])
+        return number in log.dropped and log.dropped[number] <= upto
 
     def returned(self) -> None:
         """More is lost than can be survived, or all stores are as they were at an earlier moment."""

@@ -1,5 +1,6 @@
 """Losses: stores that are wiped, rolled back or cut, as far as the cluster promises to survive it."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import cbor2
@@ -8,6 +9,7 @@ from basestore.replica.group_commit import PROGRESS
 from basestore.replica.identity import IDENTITY, Place, State
 from basestore.storage import keyspace
 from tests.simulation.plan import Fault
+from tests.simulation.seats import JOINT
 
 if TYPE_CHECKING:
     from tests.simulation.machine import Machine
@@ -40,12 +42,17 @@ def _too_few(world: "PlannedWorld", machine: "Machine", partition: int) -> bool:
     """Whether of those that have held a partition too many have lost it, or are to get it yet, so that it
     cannot be lost there, too."""
     seating = world.seating
-    held = seating.now(partition).old
-    if machine.index not in held:
-        return False  # what it is to be given others hold
-    others = [world.machines[at] for at in held if at != machine.index]
-    lost = [each for each in others if each.impaired or each.in_doubt or not seating.fit(each, partition)]
-    return len(lost) >= (len(held) - 1) // 2
+    seats = seating.now(partition)
+
+    def few(held: Sequence[int]) -> bool:
+        if machine.index not in held:
+            return False  # what it is to be given others hold
+        others = [world.machines[at] for at in held if at != machine.index]
+        lost = [each for each in others if each.impaired or each.in_doubt or not seating.fit(each, partition)]
+        return len(lost) >= (len(held) - 1) // 2
+
+    # That a joint stage ends may be about to be decided, by what those have said that are lost now.
+    return few(seats.old) or (seats.stage == JOINT and few(seats.new))
 
 
 def may_doubt(world: "PlannedWorld", machine: "Machine") -> bool:
@@ -72,7 +79,15 @@ def lose_store(world: "PlannedWorld", machine: "Machine", fault: Fault) -> None:
         seen = cut and (fault.digit(4) < 5 or not _is_remembered(world, machine, old))
         loss = "the log was cut" if seen else ""
         machine.replace_disk(old, loss, places, keeps_held=cut)
+        machine.announced = not places and not _are_whole(world, machine)
     world.clockwork.after(restart_s(fault), machine.start)
+
+
+def _are_whole(world: "PlannedWorld", machine: "Machine") -> bool:
+    """Whether the others are, which may all have been killed under `interval`: among forgetful ones a copy
+    waits for an operator's word, and of this one it would be that it is old."""
+    others = [each for each in world.roster.members if each is not machine]
+    return world.history.sync or all(each.node is not None and each.node.identity.counts for each in others)
 
 
 def recall(world: "PlannedWorld", machine: "Machine", fault: Fault, *, blocks: bool) -> None:

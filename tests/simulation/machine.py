@@ -50,7 +50,6 @@ TICK_S = 0.05
 RESTING_TICK_S = 0.2  # while nobody asks anything; a node that misses a second takes itself for paused
 ALARMS = 2  # in a tick
 _new = tuple.__new__
-INTERVAL_S = 1.0
 RETRY_S = 0.3
 BROWNOUTS = 0.05, 0.3  # so many lives of machines are hard pressed all along; and where proofs come soon
 BROWNED_PROOF_MS = 1500  # so old proofs grow there, before they are renewed
@@ -125,6 +124,7 @@ class Machine:
         self.gone = False  # by what is decided it has left the cluster
         self.ended = False  # it is never started again
         self.away = False  # it is down, and called dead: what only it holds may be lost
+        self.buried = False  # it came back when it was called so already
         self.announced = False  # at the next start an operator says that the store may be an old copy
         self._doubted = False
         self.spoilt: set[bytes] = set()
@@ -140,7 +140,6 @@ class Machine:
         self._order: dict[Outbox, int] = {}
         self._turning = False
         self._syncing = False
-        self._sync_due_s = 0.0
         self._base_s = self._stream.uniform(10, 1000)
 
     def _insert(self, disk: Disk) -> None:
@@ -603,13 +602,11 @@ class Machine:
             self._stalled = (now, rows)
 
     def _sync(self, node: Node, newest: int, now: Instant) -> None:
-        syncs = self.config.syncs
-        if syncs == "never":
+        if self.config.syncs == "never":
             self.disk.sync()
             node.durable(newest, now)
             self.wake()
-        elif syncs == "always" or now.monotonic >= self._sync_due_s or node.group_commit.urgent:
-            self._sync_due_s = now.monotonic + INTERVAL_S
+        elif node.sync_watch.begins(now):
             self._syncing = True
             if self.sync_s < TICK_S:
                 seconds = self._stream.tail(self.sync_s, self.stalls) + 1e-4 + self.slow_s

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from basestore.storage.engine import Batch
 from tests.simulation import stored as s
 from tests.simulation.history import STORED
-from tests.simulation.seats import DEAD, DRAINING, FILL, JOINING, JOINT, MEMBER, STILL, Seats
+from tests.simulation.seats import DEAD, DRAINING, FILL, JOINING, JOINT, MEMBER, STILL, Held, Seats
 
 if TYPE_CHECKING:
     from tests.simulation.decided import Decided
@@ -38,6 +38,7 @@ class Moved:
         self._world = world
         self._noted: dict[tuple[Disk, int], float] = {}  # when a disk was told last that it lacks a partition
         self._ended: dict[int, tuple[float, Seats]] = {}  # by partition, the last move that has
+        self._few: dict[int, int] = {}  # by partition, how many acceptors are left, where too few
 
     # --- what is decided ---------------------------------------------------------------------
 
@@ -49,6 +50,7 @@ class Moved:
         barred = [sum(map(len, held.barred.values())) for held in (was, now)]
         world.counts["acceptors: barred"] += max(0, barred[1] - barred[0])
         world.counts["acceptors: barred no more"] += max(0, barred[0] - barred[1])
+        self._note_few(now)
         for partition, before, after in world.seating.take(log):
             if before._replace(since=after.since) == after:  # others are its acceptors, and nothing moves
                 continue
@@ -56,6 +58,20 @@ class Moved:
             if after.stage == STILL and before.stage == JOINT and not world.log_watch.blind:
                 self._judge_ended(partition, back=after.old == before.old)
             world.ambushes.decided(partition, before, after)
+
+    def _note_few(self, held: "Held") -> None:
+        """What was agreed on is lost with the acceptors, where fewer are left of a partition than before, and
+        not one of each quorum."""
+        dead = {number for number, standing in held.standing.items() if standing == DEAD}
+        few = {}
+        for at, barred in held.barred.items():
+            seats = held.seats[at].old
+            left = len(set(seats) - barred - dead)
+            if left <= len(seats) - (len(seats) // 2 + 1):
+                few[at] = left
+        if less := {at for at, left in few.items() if left < self._few.get(at, left + 1)}:
+            self._world.bereft(less)
+        self._few = few
 
     def _count(self, partition: int, before: Seats, after: Seats) -> None:
         counts = self._world.counts
@@ -181,16 +197,21 @@ class Moved:
     def _holding(
         self, machine: "Machine", epoch: int, row: bytes, version: bytes, batch: Batch
     ) -> list[bool]:
-        """Of each that holds a row at an epoch whether a machine keeps that version for it, or it has it."""
-        world, has = self._world, self._world.witness.holdings.durable  # one may have been delivered by now
+        """Of each that holds a row at an epoch whether a machine keeps that version for it, or it has it, or
+        is owed it, while another has it."""
+        world, durable = self._world, self._world.witness.holdings.durable
+
+        def stored(kind: bytes, member: int, of: bytes) -> bytes | None:
+            key = s.member_key(kind, world.names[member], of)
+            return batch[key] if key in batch else machine.disk.get(key)
+
         holders = world.seating.at(epoch, s.partition_of(row)).both
-        keys = [s.member_key(s.HINT, world.names[each], row) for each in holders]
-        kept = [batch[key] if key in batch else machine.disk.get(key) for key in keys]
-        return [
-            (hint is not None and s.holds(row, s.hinted_record(hint), version))
-            or has(world.machines[each], row, version)
-            for each, hint in zip(holders, kept, strict=True)
-        ]
+        has = [durable(world.machines[each], row, version) for each in holders]  # it was delivered by now
+        hints = [stored(s.HINT, each, row) for each in holders]
+        kept = [hint is not None and s.holds(row, s.hinted_record(hint), version) for hint in hints]
+        debts = [stored(s.DEBT, each, row[:2]) if any(has) else None for each in holders]
+        owed = [debt is not None and debt <= version[:8] for debt in debts]
+        return [any(each) for each in zip(has, kept, owed, strict=True)]
 
     def noted(self, machine: "Machine", key: bytes, old: bytes | None, batch: Batch) -> None:
         """That a store lacks a partition is noted, or is no more."""
@@ -227,6 +248,9 @@ class Moved:
         world.clockwork.run(world.clockwork.now + LATE_S)
         if not self._ends() and world.clocks_misled and not world.vouched:
             world.clocks_are_right()  # until then stamps that lie far ahead are taken by nobody
+            world.await_health()
+            self._ends()
+        if not self._has_ended() and world.give_up():
             world.await_health()
             self._ends()
         if watch.blind or self._has_ended():

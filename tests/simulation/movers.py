@@ -31,6 +31,7 @@ CHANCE = 0.65  # of worlds that are drawn at large
 EVERY_S = 0.9
 FIRST_S = 1.2
 MOST = 30  # that one asks in a world
+REGRET, REGRET_S = 0.2, 0.25  # of what was asked for so many are to be cancelled, about so much later
 MEMBERS = (3, 4, 4, 4, 5, 5, 6)
 REPLICAS_MAX = 5
 STRIKES = 0.35  # of stages
@@ -85,6 +86,10 @@ def drawn_goals(seed: int, topology: Topology) -> dict[int, tuple[int, ...]]:
 class Mover(Governor):
     """One of them."""
 
+    def __init__(self, world: "PlannedWorld", index: int) -> None:
+        super().__init__(world, index)
+        self._regrets = Stream(world.plan.seed, f"regrets of governor {index}")
+
     def begin(self) -> None:
         """Ask for something, unless the clients' time is over."""
         world = self.world
@@ -110,9 +115,29 @@ class Mover(Governor):
             if again and self._unknown:
                 self._again(machine)
             else:
-                self.world.counts[f"moves: asked for {type(change).__name__}"] += 1
-                self.change(machine, change)
+                self._ask_at(machine, change)
+                self._perhaps_regret(change)
         self.begin()
+
+    def _ask_at(self, machine: "Machine", change: Change) -> None:
+        self.world.counts[f"moves: asked for {type(change).__name__}"] += 1
+        self.change(machine, change)
+
+    def _perhaps_regret(self, change: Change) -> None:
+        """Moves that have only just begun are cancelled: before the first row is filled, or in the midst."""
+        stream, world = self._regrets, self.world
+        if not isinstance(change, CancelMoves) and stream.chance(REGRET):
+            world.clockwork.after(stream.exponential(REGRET_S), lambda: self._cancel(stream))
+
+    def _cancel(self, stream: Stream) -> None:
+        machine = stream.pick(self.world.roster.members)
+        if machine.node is not None and self.world.clockwork.now < self.world.plan.seconds:
+            self._ask_at(machine, self._cancelling(stream))
+
+    def _cancelling(self, stream: Stream) -> Change:
+        under_way = [at for at, seats in enumerate(self.world.seating.all()) if seats.stage != STILL]
+        some = [at for at in under_way if stream.chance(0.5)]
+        return CancelMoves(some if stream.chance(0.6) else [])
 
     def _waits(self) -> bool:
         """Where one move follows the other it is left to end, mostly."""
@@ -127,9 +152,7 @@ class Mover(Governor):
         if what == "replicas":
             return SetReplication(1 + stream.below(min(REPLICAS_MAX, len(world.machines))))
         if what == "cancel":
-            under_way = [at for at, seats in enumerate(world.seating.all()) if seats.stage != STILL]
-            some = [at for at in under_way if stream.chance(0.5)]
-            return CancelMoves(some if stream.chance(0.6) else [])
+            return self._cancelling(stream)
         if what == "bounds":
             key = stream.pick(("moves.at_once", "moves.at_once_to", "moves.at_once_from"))
             return SetSetting(key, stream.pick(("1", "2", "3", "64", "none")))

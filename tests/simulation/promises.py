@@ -15,8 +15,9 @@ Who gives up a hint marks its member as owed, since the first write that was kep
 lacks; and the mark stands until the member holds all of these that another replica holds.
 
 A hint is late only if its member may have closed itself to it, and a late one goes only when what it holds,
-or something better, is durable on a quorum, or its life is over. What takes the place of an only copy is no
-mere copy while nobody has taken either of the two, or what beats it.
+or something better, is durable on a quorum, or its life is over, or its keeper goes by an epoch at which its
+bucket is dropped. What takes the place of an only copy is no mere copy while nobody has taken either of the
+two, or what beats it.
 
 What may be gone is known to be: a store that counts as whole again names as lost what its former disk had
 taken and nobody has, by its stamp; and so does who finds that the only hint of a write is spoilt.
@@ -81,7 +82,8 @@ class Promises:
         """A receipt says that this replica holds the write, or will be given it."""
         operation.promised.append(replica)
         disks = self._world.machines[replica].disk, keeper.disk
-        epoch = self._promised[operation.number] = self._world.seating.last
+        epoch = max(0, self._world.moved.epoch(keeper))  # by which it says so
+        self._promised[operation.number] = epoch
         promise = Promise(operation, row, version, replica, disks, epoch, keeper.life)
         if not self._world.machines[replica].impaired:  # or it may have said so before it lost its store
             self._open.append(promise)
@@ -204,7 +206,8 @@ class Promises:
             return False
         if self._holdings.durable(machine, row, version):
             return False
-        if all(each.disk is not keeper or (each.gone and each.away) for each in self._world.machines):
+        keepers = [each for each in self._world.machines if each.disk is keeper]
+        if all(each.gone and (each.away or each.buried) for each in keepers):
             return False
         if self._left_with(keeper) and self.anywhere(row, version):
             return False
@@ -386,6 +389,8 @@ class Promises:
             return
         self._world.counts["debt ended"] += 1
         for row, version, epoch in given_up:
+            if self._world.log_watch.dropped(row):  # nobody is owed it any more
+                continue
             if self._world.moved.forgives(machine, member, s.partition_of(row), epoch):
                 continue
             if self._world.seating.excused(member, s.partition_of(row)) or s.DATA + row in member.spoilt:
@@ -408,8 +413,9 @@ class Promises:
             self._world.blame("only copies", text)
 
     def _judge_gone(self, machine: "Machine", key: bytes, old: bytes, batch: Batch) -> None:
-        """A late hint goes: by then its value is written anew, or beaten, or expired. On a first-write key
-        nothing that comes later beats it: there what a quorum holds stands for it from now on."""
+        """A late hint goes: by then its value is written anew, or beaten, or expired, or its keeper
+        knows that its bucket is dropped. On a first-write key nothing that comes later beats it: there what a
+        quorum holds stands for it from now on."""
         world, (_, row), record = self._world, s.hinted_row(key), s.hinted_record(old)
         expires_ms = 0 if s.is_tombstone(record) else s.expiry_of(record)
         if machine.instant().wall_ms >= expires_ms > 0:
@@ -432,6 +438,10 @@ class Promises:
         needed = len(seats.old) // 2 + 1
         decided = len(having & {*seats.old}) >= needed
         world.counts["late hint decided"] += decided
-        if not decided and not world.moved.hands_on(machine, s.hinted_row(key)[0], row, old, batch):
-            text = f"n{machine.index + 1} drops the late hint of {row!r}, {s.short(record)}"
-            world.blame("late hints", f"{text}, and {having} of {needed} hold it or what beats it")
+        if decided or world.moved.hands_on(machine, s.hinted_row(key)[0], row, old, batch):
+            return
+        if world.log_watch.dropped(row, world.moved.epoch(machine)):
+            world.counts["spared: a late hint goes with its bucket, which is dropped"] += 1
+            return
+        text = f"n{machine.index + 1} drops the late hint of {row!r}, {s.short(record)}"
+        world.blame("late hints", f"{text}, and {having} of {needed} hold it or what beats it")

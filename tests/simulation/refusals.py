@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import PlannedWorld
 
 QUIET_S_MAX = 3.0
+ASKS_S_MAX = 15.0
 SHOWN_MAX = 8
 LIES = 1 << 62  # where numbers of operations end
 ORIGIN = slice(8, 16)
@@ -168,6 +169,9 @@ class Refusals:
     def judge_quiet(self) -> None:
         """Nothing is under way at any node, nor waits, nor counts as if it did."""
         world = self._world
+        end = world.clockwork.now + ASKS_S_MAX
+        while world.clockwork.now < end and world.is_asked():
+            world.clockwork.run(world.clockwork.now + 0.25)
         end = world.clockwork.now + QUIET_S_MAX
         while world.clockwork.now < end and any(map(_left, world.machines)):
             world.clockwork.run(world.clockwork.now + 0.25)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CHANCE = 0.25  # of worlds that are drawn at large
 DRILLS = 0.03
-KINDS = [("backup", 3.0), ("image", 2.0), ("snapshot", 3.0), ("remount", 3.0), ("all moved", 2.0)]
+KINDS = [("backup", 3.0), ("image", 2.0), ("snapshot", 3.0), ("remount", 4.0), ("all moved", 5.0)]
 RESTORES = frozenset(("backup", "image", "snapshot", "remount", "all moved", "all restored"))
 COPYING = RESTORES - {"remount", "all moved"}
 COLD_S = 0.05
@@ -186,16 +186,16 @@ class Restores:
             return
         self._world.strikes(fault)
         world.log_watch.returned()
-        blocks = fault.digit(3) < 3
+        blocks, moved = fault.digit(3) < 3, fault.digit(4) < 3
         for machine, copy in zip(world.machines, self._copies[fault], strict=True):
             machine.crash(fault.kind, noticed_s=0.01)
             former = machine.disk
             places = place_of(copy) if blocks else frozenset()
-            machine.return_to(copy, elsewhere(places) if fault.digit(4) < 3 else places)
-            machine.in_doubt = not blocks
+            machine.return_to(copy, elsewhere(places) if moved else places)
+            machine.in_doubt = moved or not blocks
             world.witness.returned(former, machine.disk)
             world.clockwork.after(restart_s(fault._replace(lasts=0.5)), machine.start)
-        if not blocks:
+        if moved or not blocks:
             self._take_as_they_are(world.machines)
 
     def _take_as_they_are(self, machines: list["Machine"], left: int = TAKES_MAX) -> None:

@@ -163,9 +163,15 @@ class Roster:
             self._world.counts["members: back"] += 1
             self._world.counts["members: back, and has left"] += machine.gone
             machine.away = machine.gone
+            machine.buried = self._is_dead(machine)
             machine.start()
             if machine.gone:
                 self._world.clockwork.after(self._stream.uniform(0.5, STAYS_S), self._retire, machine)
+
+    def _is_dead(self, machine: Machine) -> bool:
+        """Whether it is called so: then it leaves, and what only it has goes with it."""
+        log = self._world.log_watch.log
+        return log is not None and log.held(log.last).standing.get(machine.config.member.number) == DEAD
 
     def _retire(self, machine: Machine) -> None:
         """Its machine is used for nothing any more; or tried once more."""

@@ -267,7 +267,7 @@ class Held(NamedTuple):
         kept = [each for each, of in self.standing.items() if of == DRAINING and not named]
         if not asked <= moving or len(set(named)) < len(named) or not (asked or kept or self.unplanned):
             return None
-        bound = {at for at in asked if not self._has_left_enough(self.seats[at])}
+        bound = {at for at in asked if not self._has_left_enough(at)}
         if bound and (named or asked <= bound):
             return None
         asked -= bound
@@ -280,10 +280,13 @@ class Held(NamedTuple):
         unplanned = self.unplanned and bool(named)
         return self._replace(seats=seats, plan=plan, unplanned=unplanned, standing=standing)
 
-    def _has_left_enough(self, seats: Seats) -> bool:
-        """Whether of those that held it enough are left for all that a quorum has had."""
-        dead = {number for number, standing in self.standing.items() if standing == DEAD}
-        return seats.stage == STILL or len({*seats.old} - dead) > (len(seats.old) - 1) // 2
+    def _has_left_enough(self, at: int) -> bool:
+        """Whether of those that held it enough are left, on the stores they held it on, for all that a quorum
+        has had."""
+        seats = self.seats[at]
+        away = {number for number, standing in self.standing.items() if standing == DEAD}
+        away |= self.barred.get(at, frozenset())
+        return seats.stage == STILL or len({*seats.old} - away) > (len(seats.old) - 1) // 2
 
     def lacking(self, goals: Mapping[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
         """Those of them that are not reached."""

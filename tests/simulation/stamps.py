@@ -31,7 +31,7 @@ LAG_SLACK_S = 0.1
 
 
 class Raised(NamedTuple):
-    """A closed stamp is raised: when, to what, in which life; whether the store was sound."""
+    """A closed stamp is raised: when, to what, in which life; whether the store was sound, and not full."""
 
     at: float
     closed: int
@@ -138,6 +138,8 @@ class Stamps:
                 sound = not machine.impaired and not machine.in_doubt
                 # Who does not count for a partition takes over what others have closed.
                 sound = sound and self._world.seating.fit(machine, partition)
+                # What a disk takes at last that was full was raised at some moment before.
+                sound = sound and not (machine.node is not None and machine.node.group_commit.stalled)
                 raised.append(Raised(now, closed, machine.life, sound))
                 self._judge_raised(machine, partition, key, closed)
 
@@ -329,6 +331,11 @@ class Stamps:
         """A word of another member arrives, which it sent then."""
         now = self._world.clockwork.now
         self._words[machine.index, keeper].append(Word(now, machine.life, sent_s))
+
+    def unheard(self, machine: "Machine", other: "Machine") -> bool:
+        """Whether a machine has not heard another since that began its present life."""
+        words = self._words[machine.index, other.index]
+        return not words or words[-1].sent < self._begun_s.get(other.index, 0.0)
 
     def judge_late(self, machine: "Machine", keeper: int, row: bytes, stamp: int, kept_s: float) -> None:
         """A replica does not take a hint any more, the only copy of a write, kept since `kept_s`."""

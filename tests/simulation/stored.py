@@ -16,7 +16,7 @@ A member is its name, behind two bytes of its length. A row is partition 2, leng
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from zlib import crc32
 
 import cbor2
@@ -95,19 +95,33 @@ def intact(key: bytes, row: bytes, record: bytes) -> bool:
     return record[VERSION:FLAGS_AT] == keyed.digest()
 
 
-def lost_upto(disk: Disk, partition: int, batch: Mapping[bytes, bytes | None] | None = None) -> int:
-    """Up to which stamp writes of a partition are known to be lost, or are about to be."""
+def losses(
+    disk: Disk, partition: int, batch: Mapping[bytes, bytes | None] | None = None
+) -> Iterator[tuple[int, int, int, int]]:
+    """What is written down, or about to be, of a partition: sources, of how many needed; up to which stamp,
+    and up to which it is accepted."""
     start, end = LOSS + partition.to_bytes(2), LOSS + (partition + 1).to_bytes(2)
     rows = dict(disk.scan(start, end)) | {k: v for k, v in (batch or {}).items() if start <= k < end and v}
-    uptos = [int(cbor2.loads(row)[1]) for row in rows.values()]
+    for key, row in rows.items():
+        needed, upto, accepted = cbor2.loads(row)
+        yield key[-1], needed, upto, accepted
+
+
+def lost_upto(disk: Disk, partition: int, batch: Mapping[bytes, bytes | None] | None = None) -> int:
+    """Up to which stamp writes of a partition are known to be lost, or are about to be."""
+    uptos = [upto for _, _, upto, _ in losses(disk, partition, batch)]
     return max([*uptos, int.from_bytes(disk.get(BIRTH) or b"")])
+
+
+def gone_upto(disk: Disk, partition: int) -> int:
+    """The same of what a quorum had acknowledged: where fewer were left than one of each quorum."""
+    known = losses(disk, partition)
+    return max((upto for sources, needed, upto, _ in known if sources < needed), default=0)
 
 
 def may_be_lost(disk: Disk, partition: int) -> bool:
     """Whether a loss of the partition is written down that nobody has accepted."""
-    rows = disk.scan(LOSS + partition.to_bytes(2), LOSS + (partition + 1).to_bytes(2))
-    losses = (cbor2.loads(row) for _, row in rows)
-    return any(upto > accepted for _, upto, accepted in losses)
+    return any(upto > accepted for _, _, upto, accepted in losses(disk, partition))
 
 
 def leaf_of(row: bytes) -> int:

@@ -52,14 +52,19 @@ def test_without_a_fault_nobody_counts_trouble(
 
 
 @pytest.mark.parametrize(
-    ("held", "stores_lost", "wrong"),
-    [(None, 1, set()), (1, 1, set()), (2, 1, {"sessions"}), (3, 1, {"sessions"}), (None, 0, {"sessions"})],
-)
-def test_what_a_session_is_told_to_be_lost_nobody_holds_and_a_disk_was_lost(
-    held: int | None, stores_lost: int, wrong: set[str]
+    ("held", "stores_lost", "late", "wrong"),
+    [
+        (None, 1, 0, set()), (1, 1, 0, set()), (2, 1, 0, {"sessions"}), (3, 1, 0, {"sessions"}),
+        (None, 0, 0, {"sessions"}), (None, 0, 1, {"sessions"}), (None, 0, 2, set()),
+    ],
+)  # fmt: skip
+def test_what_a_session_is_told_to_be_lost_nobody_holds_and_a_disk_was_lost_or_it_came_too_late(
+    held: int | None, stores_lost: int, late: int, wrong: set[str]
 ) -> None:
     scene = Scene()
     scene.world.history.stores_lost = bool(stores_lost)
+    if late:
+        scene.world.history.late["default", "k"] = [version(late)]
     if held is not None:
         scene.put(scene.replicas()[1], record(held))
     examination(scene).judge_lost(scene.operation("get"), version(2))

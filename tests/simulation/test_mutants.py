@@ -25,7 +25,7 @@ QUICK = {  # and from which seed on: one that catches it soon
     "superseded counted as applied": 0,
     "quorum off by one": 0,
     "a stamp used again": 0,
-    "first-write-wins without reading first": 42,
+    "first-write-wins without reading first": 61,
     "a tombstone dropped early": 0,
     "a read that believes the first reply": 0,
     "a deadline ignored": 0,
@@ -34,7 +34,7 @@ QUICK = {  # and from which seed on: one that catches it soon
     "no places are kept for operators": 0,
 }
 CPU_S_MAX = 120.0  # a tenth of it is enough
-SECONDS = 1.5  # enough for clients, faults, restarts and the reads at the end
+SECONDS = 0.75  # clients, faults, restarts, the reads at the end: worlds twice as long meet no more mutants
 
 
 @pytest.mark.parametrize(("name", "first_seed"), QUICK.items(), ids=list(QUICK))

@@ -1,11 +1,19 @@
 """Laws of stores that come back and of only copies, each with a good history and a bad one."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
 import cbor2
 
 from basestore.consistency import Level, ReplicaState
+from basestore.topology.founding import found
+from basestore.topology.topology import later_label
 from tests.simulation import history as h
 from tests.simulation import stored as s
+from tests.simulation.decided import CREATE, DATA, DROP, FOUNDED, SET, Decided, Said
 from tests.simulation.scenes import Scene, record, version
+from tests.simulation.seating import GROUP, USED
 
 ONLY, MERE = b"\1", b"\0"
 PENDING = ReplicaState.PENDING
@@ -103,6 +111,74 @@ def test_on_a_first_write_key_what_a_quorum_holds_stands_for_a_late_hint_that_we
         scene.put(c, None if at_last is None else record(5), "once1")
         scene.witness.promises.judge()
         assert scene.wrong() == wrong
+
+
+def test_a_late_hint_goes_with_its_bucket_once_its_keeper_knows_that_it_is_dropped() -> None:
+    for last, known, wrong in (
+        (DROP, 3, set()), (DROP, 2, {"late hints"}), (DROP, None, {"late hints"}), (SET, 3, {"late hints"}),
+    ):  # fmt: skip
+        scene = Scene()
+        label = decide(scene, last)
+        row = scene.row()[:2] + len(label).to_bytes(1) + label + b"k"
+        if known is not None:  # what its disk says that is decided
+            scene.write(0, GROUP, cbor2.dumps([*bytes(USED), known]))
+        hint = s.member_key(s.HINT, "n2", row)
+        scene.write(0, hint, bytes((s.LATE,)) + bytes(8) + record(1)[:-8])
+        scene.write(0, hint, None)
+        assert scene.wrong() == wrong
+        assert scene.world.counts["spared: a late hint goes with its bucket, which is dropped"] == (not wrong)
+
+
+def test_once_the_log_has_gone_back_a_bucket_is_dropped_by_what_nodes_say() -> None:
+    for told, dropped in ((None, False), (False, False), (True, True)):
+        scene = Scene()
+        label = decide(scene, DROP)
+        row = scene.row()[:2] + len(label).to_bytes(1) + label + b"k"
+        assert scene.world.log_watch.dropped(row)
+        scene.world.log_watch.returned()
+        if told is not None:
+            buckets = SimpleNamespace(is_gone={label: told}.__getitem__)
+            node = SimpleNamespace(replica=SimpleNamespace(buckets=buckets))
+            scene.world.machines[1].node = cast("Any", node)
+        assert scene.world.log_watch.dropped(row) == dropped
+
+
+def test_who_is_promised_a_write_is_so_by_the_seats_that_its_keeper_goes_by() -> None:
+    for known in (None, 1, 2):
+        scene = Scene()
+        decide(scene, SET)  # at epoch 3, which the keeper has not heard of
+        if known is not None:
+            scene.write(0, GROUP, cbor2.dumps([*bytes(USED), known]))
+        keeper, operation = scene.world.machines[0], scene.operation(level=Level.ANY)
+        made = scene.witness.promises.promise(keeper, operation, scene.row(), version(1), 2)
+        assert made.epoch == (known or 0)
+
+
+def test_who_holds_a_partition_now_is_kept_an_only_copy_or_has_it_or_is_owed_what_another_has() -> None:
+    for taken, owed, wrong in (
+        (True, 0, set()), (True, 99, {"moved hints"}), (True, None, {"moved hints"}),
+        (False, 0, {"moved hints"}),
+    ):  # fmt: skip
+        scene = Scene()
+        world = scene.world
+        world.plan = replace(world.plan, moves=True)
+        world.seating.at = lambda *_: SimpleNamespace(both=(0, 1))  # type: ignore[method-assign, assignment]
+        key = s.member_key(s.DEBT, world.names[1], scene.row()[:2])
+        batch = {} if owed is None else {key: version(owed)[:8]}
+        if taken:
+            scene.put(0, record(1))
+        hint = ONLY + bytes(8) + record(1)[:-8]
+        assert world.moved.hands_on(world.machines[0], world.names[2], scene.row(), hint, batch)
+        assert scene.wrong() == wrong
+
+
+def decide(scene: Scene, last: int) -> bytes:
+    """A bucket is created, and at epoch 3 comes this of its name; its label."""
+    founded, watch = found(scene.world.cluster, scene.world.placement.replicas), scene.world.log_watch
+    log = watch.logs[watch.group] = Decided(founded.encode())
+    for kind, *fields in ([FOUNDED], [CREATE, "b1"], [last, "b1", "x"]):
+        log.take(Said(1, DATA, cbor2.dumps([0, log.last, 0, 0, kind, *fields])), 1)
+    return later_label(founded.last_bucket + 1)
 
 
 def test_who_gives_up_a_hint_marks_its_member_as_owed_since_the_first_write_that_was_kept() -> None:

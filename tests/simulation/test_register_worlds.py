@@ -4,10 +4,13 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
+import cbor2
 import pytest
 
 from basestore.protocol.client import ADD, IF_ABSENT, IF_VALUE, IF_VERSION, NO_CONDITION
 from basestore.repair.version import Digester, Record, Version
+from basestore.storage import keyspace
+from tests.simulation import stored
 from tests.simulation.chains import NOTHING, Chains, Row
 from tests.simulation.kinds import REGISTERS
 from tests.simulation.outcome import Outcome, play
@@ -24,6 +27,7 @@ from tests.simulation.register_clients import (
     UNKNOWN,
     Operation,
 )
+from tests.worlds.disk import Disk
 
 SEEDS = (3, 6, 12, 19, 22, 28)
 MET = (
@@ -132,6 +136,41 @@ def test_what_is_not(
     assert check in linked(*chosen, few=few, purged=purged)[1]
 
 
+@pytest.mark.parametrize(
+    ("behind", "held", "loss", "wrong"),
+    [
+        ((), b"", None, ["losses"]),
+        ((), b"", (1, 5), []),  # of two that were needed one was left: it is known
+        ((), b"", (2, 5), ["losses"]),  # enough were: that costs no quorum anything
+        ((), b"", (1, 0), ["losses"]),  # known of an earlier one
+        ((), record(1), None, []),
+        ((record(3),), b"", None, ["losses"]),  # begun anew
+        ((record(3, 1),), b"", None, []),
+        ((record(3, 0, 1),), b"", None, []),  # accepted anew
+    ],
+)
+def test_what_was_chosen_and_is_nowhere_is_known_to_be_lost(
+    behind: tuple[bytes, ...], held: bytes, loss: tuple[int, int] | None, wrong: list[str]
+) -> None:
+    world: Any = Blamed()
+    machine = SimpleNamespace(index=0, disk=Disk())
+    world.machines, world.seating = [machine], SimpleNamespace(holders=lambda partition: [machine])
+    world.log_watch = SimpleNamespace(majority_lost=False)
+    if held:
+        machine.disk.apply({stored.DATA + ROW: held})
+    if loss is not None:
+        sources, upto = loss
+        key = keyspace.loss(stored.partition_of(ROW), 1, sources)
+        machine.disk.apply({key: cbor2.dumps([2, upto, 0])})
+    chains, row = Chains(world), Row()
+    row.ruined_s = 2.0
+    row.records = {each[:16]: each for each in (record(1), *behind)}
+    row.chosen = {each[:16]: float(int.from_bytes(each[:8])) for each in (record(1), *behind)}
+    chains.rows[ROW] = row
+    chains.link()
+    assert world.blamed == wrong
+
+
 def test_of_what_is_accepted_a_quorum_chooses() -> None:
     world: Any = Blamed()
     quorum = SimpleNamespace(met=lambda level, votes: len(votes) >= 2)
@@ -153,6 +192,21 @@ def test_of_what_is_accepted_a_quorum_chooses() -> None:
     assert chains.rows[ROW].chosen == {record(1)[:16]: 1.0}
     chains.vote(two, ROW, 4, record(1, value=b"w"))  # type: ignore[arg-type]
     assert world.blamed == ["ballots"]
+
+
+def test_what_all_that_are_left_have_was_chosen_when_the_last_of_them_had_it() -> None:
+    seats = SimpleNamespace(old=(0, 1, 2), new=(0, 1, 2), stage=0, met=lambda level, votes: False)
+    for away, wrong in ({2}, []), (set(), ["learned"]):
+        world: Any = Blamed()
+        world.seating = SimpleNamespace(at=lambda *_: seats, away=lambda *_, gone=away: {1, *gone}, last=4)
+        world.clockwork = SimpleNamespace(now=1.0)
+        chains, one = Chains(world), SimpleNamespace(index=0, node=None)
+        chains.vote(one, ROW, 4, record(1))  # type: ignore[arg-type]
+        world.clockwork.now = 5.0
+        key = stored.DATA + ROW
+        chains.replaced(one, {key: None}, {key: record(1)})  # type: ignore[arg-type]
+        assert world.blamed == wrong
+        assert chains.rows[ROW].chosen == ({} if wrong else {record(1)[:16]: 1.0})
 
 
 # --- what clients were told ------------------------------------------------------------------------

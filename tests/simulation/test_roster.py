@@ -3,6 +3,8 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -152,6 +154,16 @@ def test_who_is_away_for_long_comes_back_to_what_was_decided(four: Four) -> None
 
 
 # --- what entries make of members ----------------------------------------------------------------
+
+
+def test_one_whose_file_names_nobody_that_is_there_waits_for_an_operator(four: Four) -> None:
+    machines = four.world.machines
+    one = machines[0]
+    for state, gone, lost in (("up", True, False), ("starting", False, False), ("starting", True, True)):
+        one.node = cast("Any", SimpleNamespace(state=state))
+        for other in machines[1:]:
+            other.gone = gone
+        assert four.changer.is_lost(one) == lost
 
 
 def cases(numbers: list[int], together: tuple[int, ...]) -> Iterator[tuple[list[Entry], bool]]:

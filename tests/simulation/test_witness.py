@@ -4,6 +4,8 @@ import ast
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -71,6 +73,22 @@ def test_who_doubts_its_seat_and_has_a_spoilt_record_has_all_others(lost: bool, 
     scene.write(1, s.unfit_key(0), b"d")
     scene.put(0, record(40))
     assert scene.wrong() == wrong
+
+
+def test_who_has_not_heard_that_a_store_was_lost_takes_what_it_had_had() -> None:
+    for taken, heard_s, wrong in ((True, None, set()), (True, 0.7, {"closed"}), (False, None, {"closed"})):
+        scene = Scene()
+        world = scene.world
+        if taken:
+            scene.put(1, record(40))
+        world.clockwork.run(0.6)
+        world.machines[1].replace_disk(None)
+        scene.witness.stamps.started(world.machines[1])
+        if heard_s is not None:
+            scene.witness.stamps.pinged(world.machines[0], 1, heard_s)
+        scene.stand(0, summary(closed_ms=50))
+        scene.put(0, record(40))
+        assert scene.wrong() == wrong
 
 
 def test_nothing_new_comes_below_what_any_replica_ever_knew_to_be_stable() -> None:
@@ -248,8 +266,9 @@ def test_a_store_that_comes_back_closes_what_all_others_had_closed() -> None:
 
 
 def test_no_only_copy_turns_late_whose_keeper_was_just_heard() -> None:
-    for heard, returned, wrong in (
-        (False, False, set()), (True, False, {"late hints"}), (True, True, set()),
+    for heard, returned, stalled, wrong in (
+        (False, False, False, set()), (True, False, False, {"late hints"}), (True, True, False, set()),
+        (True, False, True, set()),
     ):  # fmt: skip
         scene = Scene()
         world, key = scene.world, s.member_key(s.HINT, "n2", scene.row())
@@ -258,7 +277,12 @@ def test_no_only_copy_turns_late_whose_keeper_was_just_heard() -> None:
         if heard:
             scene.witness.stamps.pinged(world.machines[1], 0, 0.4)
         world.clockwork.run(0.6)
+        if stalled:  # its disk takes at last what was raised before
+            group = SimpleNamespace(group=SimpleNamespace(epoch=0))
+            node = SimpleNamespace(group_commit=SimpleNamespace(stalled=True), membership=group)
+            world.machines[1].node = cast("Any", node)
         scene.stand(1, summary(closed_ms=50))
+        world.machines[1].node = None
         if returned:  # it was gone when its keeper was heard, and came back with an older disk
             world.machines[0].replace_disk({key: bytes((s.ONLY_COPY,)) + bytes(8) + record(40)[:-8]})
         scene.write(0, key, bytes((s.ONLY_COPY | s.LATE,)) + bytes(8) + record(40)[:-8])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.simulation.machine import Machine
     from tests.simulation.world import PlannedWorld
 
-CHANCE = 0.12
+CHANCE = 0.18
 KINDS = [
     ("leader gone", 2.0), ("leader still", 2.0), ("leader apart", 2.0), ("majority stopped", 2.0),
     ("voter wiped", 1.0),

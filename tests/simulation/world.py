@@ -152,6 +152,10 @@ class PlannedWorld:
         wrong = sum(abs(machine.offset_ms) > self.plan.drift_ms_max for machine in members)
         self.clocks_misled |= 2 * wrong >= len(members)
 
+    def bereft(self, partitions: Collection[int]) -> None:
+        """So few acceptors are left of these that what was agreed on may be lost."""
+        self.counts["acceptors: too few are left"] += len(partitions)
+
     def ruined(self, partitions: Collection[int]) -> None:
         """More stores are lost than can be survived: what was acknowledged of these partitions may be there,
         or not."""
@@ -298,6 +302,22 @@ class PlannedWorld:
         for violation in checkers.judge(self.history):
             self.blame(violation.check, violation.text)
 
+    def hopeless_rows(self) -> set[bytes]:
+        """What is damaged wherever it is held: an operator has to give it up."""
+        nodes = [machine.node for machine in self.roster.members if machine.node is not None]
+        told = {row for node in nodes for row in node.healing.hopeless}
+        return {row for row in told if not any(self._is_sound(row, each) for each in self.roster.members)}
+
+    def _is_sound(self, row: bytes, machine: Machine) -> bool:
+        """Whether it holds the row, as it must, and soundly."""
+        key, held = s.DATA + row, machine.index in self.seating.now(s.partition_of(row)).both
+        blob = machine.disk.durable(key) if held else None
+        return blob is not None and self.intact(key, blob)
+
+    def is_asked(self) -> bool:
+        """Whether what was asked in time is being repeated yet: of plain clients hardly for long."""
+        return False
+
     def begin_clients(self) -> list[Client]:
         clients = [Client(self, plan) for plan in self.plan.clients]
         for client in clients:
@@ -361,6 +381,16 @@ class PlannedWorld:
         for machine in self.roster.members:
             machine.start()
 
+    def say_of_jumps(self) -> bool:
+        """Whether an operator had to say that clocks are right, where one saw most others jump, in turn, or
+        jumped itself: until then that closes nothing which expires meanwhile, and says so."""
+        nodes = [machine.node for machine in self.roster.members if machine.node is not None]
+        if self.vouched or not any(node.peers.clock.ahead_ms for node in nodes):
+            return False
+        self.clocks_are_right()
+        self.await_health()
+        return True
+
     @property
     def vouched(self) -> bool:
         """Whether an operator has said so to all."""
@@ -375,12 +405,48 @@ class PlannedWorld:
             self.clocks_are_right()
             if self._becomes_well():
                 return True
+        if self._tell_old() and self._becomes_well():
+            return True
+        if self.give_up() and self._becomes_well():
+            return True
         for machine in self.roster.members:
             if not self._well(machine):
                 node = machine.node
                 facts = "not running" if node is None else str(node.report.facts())
                 self.blame("recovery", f"n{machine.index + 1} is not well {HEAL_S_MAX} s after: {facts}")
         return False
+
+    def give_up(self) -> bool:
+        """A row that is damaged wherever it is held waits for an operator, who accepts that it is lost.
+        Whether there was any."""
+        rows = self.hopeless_rows()
+        if not rows:
+            return False
+        self.counts["an operator gave up what nobody could heal"] += 1
+        self.ruined(set(map(s.partition_of, rows)))
+        operator = Operator(self, len(self.plan.clients) + 7)
+        self.await_answer(partial(operator.accept, self.roster.members[0]))
+        return True
+
+    def await_answer(self, begin: Callable[..., None]) -> None:
+        """What is begun calls `after` once it has ended."""
+        ended: list[bool] = []
+        begin(after=lambda: ended.append(True))
+        while not ended:
+            self.clockwork.run(self.clockwork.now + 0.25)
+
+    def _tell_old(self) -> bool:
+        """Stores that were set back wait for an operator's word, where others are not whole either: they are
+        told that they are old. Whether any was."""
+        nodes = {each: each.node.identity for each in self.roster.members if each.node is not None}
+        copies = [each for each, identity in nodes.items() if identity.copied and not each.in_doubt]
+        others = [each for each, identity in nodes.items() if not (identity.counts or identity.copied)]
+        for machine in copies if others else ():
+            self.counts["an operator said that a store is old, where others are not whole"] += 1
+            machine.stop()
+            machine.announced = True
+            machine.start()
+        return bool(copies and others)
 
     def _becomes_well(self) -> bool:
         end = self.clockwork.now + HEAL_S_MAX
@@ -402,7 +468,7 @@ class PlannedWorld:
             node is not None
             and node.linked
             and not node.replica.damaged
-            and not node.operations.count
+            and (not node.operations.count or self.log_watch.majority_lost)  # it goes on trying to finish
             and all(pile.count == pile.late for pile in node.hints.summary())
         )
 

@@ -12,6 +12,7 @@ import click
 from basestore.cli import exits, text
 from basestore.cli.options import Target, command, data, share
 from basestore.cli.stores import open_store
+from basestore.consistency import Level
 from basestore.intake.brownout import left_out_at
 
 if TYPE_CHECKING:
@@ -68,18 +69,19 @@ def explain_command(target: Target, key: bytes) -> int:
         basestore explain greeting
         basestore explain order/17 -o json | jq '.winner, .reason'
 
-    Ends with 1 when no replica holds the key, and with 3 when none could say what it holds.
+    Ends with 1 when no replica holds the key, and with 3 when too few could say what they hold.
     """
     with open_store(target) as store:
         explanation = store.explain(key, bucket=target.bucket)
     click.echo(json.dumps(explanation.as_json(), indent=2) if target.json else in_words(explanation))
     if explanation.winner is not None:
         return exits.DONE
-    if explanation.known:
+    if explanation.reads.get(Level.QUORUM) is not None:
         if explanation.pending is None:
             target.remark("No replica that answers holds this key. Check the key and --bucket.")
         return exits.NOT_FOUND
-    target.remark("No replica could say what it holds. Start the missing nodes (see `basestore status`).")
+    few = "No replica answers" if not explanation.known else "Too few replicas answer, of which none holds it"
+    target.remark(f"{few}: others may hold this key. Start the missing nodes (see `basestore status`).")
     return exits.REFUSED
 
 

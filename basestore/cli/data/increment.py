@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from basestore.cli import exits
-from basestore.cli.data.receipts import get_command, show_receipt
+from basestore.cli.data.receipts import how_to_get, show_receipt
 from basestore.cli.data.requests import REPEAT, RETRY, SESSION, opened, writing
 from basestore.cli.options import Target, command, data, duration, share
 
@@ -55,7 +55,7 @@ def increment_command(
     if receipt.value is None:
         from basestore.results.receipts import NUMBER_PASSED
 
-        target.remark(f"{NUMBER_PASSED}: `{get_command(key, bucket)}` shows what it holds now")
+        target.remark(f"{NUMBER_PASSED}: `{how_to_get(key, bucket)}` shows what it holds now")
     else:
         click.echo(receipt.number)
     return exits.DONE

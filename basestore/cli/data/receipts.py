@@ -75,7 +75,7 @@ def _lost_line(receipt: "Receipt") -> str:
     return f"lost  {whose} holds the key{how}: version {receipt.superseded_by}, value {value}"
 
 
-def get_command(key: bytes, bucket: str) -> str:
+def how_to_get(key: bytes, bucket: str) -> str:
     """What shows the key."""
     return f"basestore get {shlex.quote(text.printable(key))} --bucket {shlex.quote(bucket)}"
 
@@ -84,7 +84,7 @@ def _next_step(key: bytes, bucket: str, receipt: "Receipt") -> str:
     """What can be done then."""
     if receipt.final:
         return "Nothing was written: what was written first stays. Write under another key."
-    get = f"{get_command(key, bucket)} -o json"
+    get = f"{how_to_get(key, bucket)} -o json"
     if receipt.value is None:
         return f"Nothing was done. To write there nevertheless: --if-absent, if `{get}` still finds nothing."
     return f"Nothing was done. `{get}` shows what the key holds now: compare with that (--if-version)."

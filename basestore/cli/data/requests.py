@@ -1,7 +1,7 @@
 """Requests: the commands set, get, delete and scan, one connection each, through the blocking client.
 
 Owns what they print: a value as it is, remarks on stderr; how a receipt looks is `receipts.py`'s. It tries
-nothing again unless --retry is given: whoever repeats a write later names its identity. What `registers`
+nothing again unless --retry is given: whoever repeats a write later names its identity. What `increment.py`
 shares with these stands here.
 """
 

@@ -19,10 +19,11 @@ from basestore.cli.stores import open_store
 from basestore.cli.topology.changes import REPEAT, changing, show
 from basestore.cli.topology.leaving import held_up
 from basestore.cli.topology.topology import topology_command
-from basestore.errors import RequestFailed, Unreachable
+from basestore.errors import NoLeader, RequestFailed, Unreachable
 
 if TYPE_CHECKING:
     from basestore.results.moves import ClusterMoves, MemberChange, Move, Plan
+    from basestore.results.topology import Decided
     from basestore.sync import SyncStore
 
 COLUMNS = 80
@@ -61,19 +62,33 @@ def made(
     target: Target, change: "MemberChange", words: str, *, wait_s: float | None = None, repeat: str | None
 ) -> int:
     """Have the change decided, and say so; then wait, if that is wanted, so long at most."""
-    began_s = time.monotonic()
+    until_s = None if wait_s is None else time.monotonic() + wait_s
     with changing(target) as store:
-        done = store.change_members(change, repeat=repeat)
-        if wait_s is None or not target.json:  # else what is shown is where it has come to
+        done = _decided(target, store, change, until_s, repeat)
+        if until_s is None or not target.json:  # else what is shown is where it has come to
             show(target, done, words)
-    if wait_s is None:
+    if until_s is None:
         return exits.DONE
     try:
         with open_store(target) as store:
-            return _waited(target, store, done.epoch, began_s + wait_s)
+            return _waited(target, store, done.epoch, until_s)
     except KeyboardInterrupt:
         exits.say("It goes on by itself: see `basestore topology moves`.")
         raise
+
+
+def _decided(
+    target: Target, store: "SyncStore", change: "MemberChange", until_s: float | None, repeat: str | None
+) -> "Decided":
+    """Who waits anyway waits for a leader too: an election may outlast a question."""
+    while True:
+        try:
+            return store.change_members(change, repeat=repeat)
+        except NoLeader as error:  # nothing was changed
+            if until_s is None or time.monotonic() >= until_s:
+                raise
+            target.remark(f"{error}; waiting on")
+        time.sleep(LOOK_S)
 
 
 def _waited(target: Target, store: "SyncStore", epoch: int, until_s: float) -> int:

@@ -11,7 +11,7 @@ from basestore.client.session import Session
 from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
 from basestore.errors import ReadTimeout, TooStale, VersionLost
-from basestore.protocol.anti_entropy import KnownLosses
+from basestore.protocol.anti_entropy import KnownLosses, LossRow
 from basestore.protocol.client import Get, Got
 from basestore.protocol.heartbeats import StoreClaim
 from basestore.repair.rule import Rule
@@ -437,3 +437,22 @@ def test_a_loss_after_clocks_were_ahead_covers_what_the_lost_node_went_on_to_wri
     world.monotonic += 3700
     world.run(30)
     assert not converged(world, receipt=receipt, timeout_s=5).proven
+
+
+def test_what_a_store_has_lost_of_what_it_is_given_later_accepts_nothing_that_is_open() -> None:
+    world = World(3, partitions=2)
+    world.wipe(0)
+    world.start(0)
+    recovered(world, 0)
+    losses, number = world.node(0).losses, world.member(0).number
+    assert not losses.open(0)
+    row = LossRow(0, number, 2, 3, losses.store_upto + 1, 0)  # more were needed then
+    losses.hear(Outbox(set()), KnownLosses([row], 0))
+    assert losses.open(0)
+    world.run(5)
+    losses.note_store(world.now(0))
+    for partition in range(2):
+        losses.hold(partition)
+    assert all(any(each.upto == losses.store_upto for each in losses.known(at)) for at in range(2))
+    assert losses.open(0)
+    assert not losses.open(1)

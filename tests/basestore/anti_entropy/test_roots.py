@@ -87,6 +87,10 @@ def test_while_a_disk_does_not_keep_up_what_a_peer_has_asked_waits_and_holds_up_
         disk.weigh()
         world.run(0.3)
     assert kinds(said(world)) == [Roots, SameRoots]
+    for partition in range(PARTITIONS):  # what has been said since was not so yet when they were named
+        last = world.node(1).certificates.last_exchange(partition, 0)
+        assert last is not None
+        assert world.monotonic - last.begun_s > 0.5
 
 
 # --- what is concluded ---------------------------------------------------------------------------

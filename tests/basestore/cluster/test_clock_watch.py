@@ -68,6 +68,29 @@ def test_it_stays_sure_when_the_others_go_and_until_it_is_set() -> None:
     assert watch.sure(later(2000, set_ms=1500))
 
 
+@pytest.mark.parametrize("ticked", [False, True])
+def test_an_answer_between_its_being_set_and_the_next_tick_makes_it_no_surer(ticked: bool) -> None:
+    """Those that agreed before are a majority still, with a clock that is another by now."""
+    watch = opened(5)
+    for member in (1, 2):
+        answer(watch, member, later(0.1))
+    if ticked:
+        watch.tick(later(0.2))
+    assert watch.sure(later(0.2))
+    set_s = later(0.3, set_ms=HOUR_MS)
+    answer(watch, 3, set_s, ahead_ms=-HOUR_MS)
+    assert not watch.sure(set_s)
+    assert watch.tick(later(0.4, set_ms=HOUR_MS))
+    assert not watch.sure(later(0.4, set_ms=HOUR_MS))
+    for member in (1, 2):
+        answer(watch, member, later(0.5, set_ms=HOUR_MS), ahead_ms=-HOUR_MS)
+    assert not watch.sure(later(0.5, set_ms=HOUR_MS))
+    assert watch.tick(later(0.6))
+    for member in (1, 2):
+        answer(watch, member, later(0.7))
+    assert watch.sure(later(0.7))
+
+
 def test_small_steps_add_up_where_nobody_compares() -> None:
     watch = opened()
     answer(watch, 1, later(0.1))

@@ -11,6 +11,7 @@ from basestore.client.session import Session
 from basestore.consistency import Level
 from basestore.errors import ReadTimeout, VersionLost
 from basestore.protocol.client import UNTAKEN, Get
+from basestore.protocol.heartbeats import Remembered
 from basestore.repair.rule import Rule
 from basestore.repair.version import Version
 from basestore.results.readers import read_result
@@ -184,6 +185,48 @@ def test_so_it_is_with_an_old_copy_that_is_taken_as_it_is() -> None:
     assert [node.state for node in world.running] == ["up", "up"]
     with pytest.raises(VersionLost):
         session(world, replica, version)()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_so_it_is_where_it_was_kept_in_an_opening_that_nobody_has_counted_on(again: bool) -> None:
+    """The blocks of its disk are those of before it; perhaps what is said of it does not arrive at first."""
+    world = World(2, reconcile=True)
+    world.run(8)
+    world.crash(0)
+    copy, places = world.copy_store(0), world.places[0]
+    world.lose = lambda sent: isinstance(sent.message, Remembered) and sent.target == 0
+    world.start(0)
+    world.run(2.5)
+    assert world.node(0).state == "starting"
+    version = world.put(0, "k", "v", Level.ANY).version
+    assert version is not None
+    world.restore(0, copy)
+    world.places[0] = places
+    if again:
+        world.start(0)
+        world.run(2.5)
+        world.crash(0)
+    world.lose = lambda _: False
+    world.start(0)
+    world.run(0.1)
+    assert "it was rolled back" in world.node(0).reason
+    world.run(30)
+    assert [node.state for node in world.running] == ["up", "up"]
+    for at in range(2):
+        with pytest.raises(VersionLost):
+            session(world, at, version)()
+
+
+def test_openings_that_are_heard_of_again_and_again_are_no_doubt_of_a_store_that_knows_them() -> None:
+    world = World(2, reconcile=True)
+    world.lose = lambda sent: isinstance(sent.message, Remembered) and sent.target == 0
+    for _ in range(3):
+        world.restart(0)
+        world.run(1)
+    assert world.node(0).state == "starting"
+    world.lose = lambda _: False
+    world.run(3)
+    assert [node.state for node in world.running] == ["up", "up"]
 
 
 def deleted() -> tuple[World, list[Version]]:

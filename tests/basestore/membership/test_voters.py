@@ -110,6 +110,86 @@ def test_a_copy_that_recovers_from_the_others_is_another_voter() -> None:
     changes(world, 2, 7)
 
 
+@pytest.mark.parametrize(("disk", "same"), [("its own", True), ("blocks", False), ("files", False)])
+def test_under_interval_who_was_killed_votes_as_before_and_who_was_set_back_does_not(
+    disk: str, same: bool
+) -> None:
+    """What is not synced is lost with either, so the store starts over: the voter need not."""
+    world = World(3, logged=True, durability="interval")
+    raft = world.node(0).membership.group.raft
+    assert raft is not None
+    was = {voter.number: voter.store for voter in raft.voters}[number_of(2)]
+    older = world.copy_store(2)
+    for number in range(3):
+        world.put(0, f"k{number}", "v")
+    world.run(3.0)  # by then all others have written down how much more it has said that it holds
+    world.crash(2)
+    if disk != "its own":
+        world.restore(2, older, in_place=disk == "blocks")
+    world.start(2)
+    assert world.node(2).state == "forgetful"
+    world.run(2 * ELECTION_S)
+    assert ({voter.number: voter.store for voter in raft.voters}[number_of(2)] == was) is same
+    changes(world, 2, 7)
+    assert [node.state for node in world.running] == ["up"] * 3
+
+
+def test_a_copy_that_is_killed_under_interval_is_one_still() -> None:
+    world = World(3, logged=True, durability="interval")
+    world.put(0, "k", "v")
+    world.run(3.0)
+    for index in (0, 1):
+        world.stop(index)
+    world.stop(2)
+    world.move(2)
+    world.start(2)
+    before = world.node(2).membership.group.me
+    for _ in range(2):
+        world.restart(2)
+        assert (world.node(2).state, world.node(2).identity.copied) == ("forgetful", True)
+        assert not world.node(2).membership.group.is_itself
+    world.start(0)
+    world.start(1)
+    world.run(2 * ELECTION_S)
+    assert world.node(2).state == "up"
+    assert world.node(2).membership.group.me != before
+
+
+@pytest.mark.parametrize("durability", ["sync", "interval"])
+def test_a_file_system_that_was_copied_is_silent_until_all_have_spoken_though_its_node_is_killed(
+    durability: str,
+) -> None:
+    """n3 comes back on the copy, mounted under another id; n1, who remembers more than it holds, is away."""
+    world = World(3, logged=True, durability=durability)  # type: ignore[arg-type]  # the words are those
+    world.put(0, "k", "v", Level.ALL)
+    world.run(3.0)
+    was = world.node(2).membership.group.me
+    world.part(1, 2)  # n2 hears nothing of n3 from now on
+    world.run(1.0)
+    world.stop(2)
+    copy, places = world.copy_store(2), world.places[2]
+    world.start(2)
+    for number in range(3):
+        world.put(0, f"k{number}", "v")
+    world.run(3.0)
+    world.crash(0)
+    world.restore(2, copy)
+    world.places[2] = places
+    world.remount(2)
+    world.start(2)
+    world.join(1, 2)
+    for _ in range(2):
+        world.run(2.0)
+        group = world.node(2).membership.group
+        assert not (group.is_itself and group.confirmed)
+        assert not world.node(2).identity.counts
+        world.restart(2)
+    world.start(0)
+    world.run(2 * ELECTION_S)
+    assert world.node(2).membership.group.me != was
+    assert world.node(2).state == "up"
+
+
 def test_an_older_disk_decides_nothing_before_somebody_has_vouched_for_it() -> None:
     world = World(2, logged=True)
     older = world.copy_store(0)

@@ -1,12 +1,15 @@
 """More are dead than a partition can spare, while it moves: what somebody has who lives, and counts, is not
-dropped, and what is there is there at every quorum. Covers `repair/moving.py` and `Recovery._fill`."""
+dropped, and what is there is there at every quorum; nor does anybody wait for the dead. Covers
+`repair/moving.py`, `Recovery._fill` and `StoreIdentity.dead`."""
 
 from collections.abc import Callable
 
 import pytest
 
 from basestore.consistency import Level
+from basestore.protocol.heartbeats import Remembered
 from basestore.repair.seats import Seats, Stage
+from basestore.replica.identity import State
 from basestore.rows import row_partition
 from basestore.topology.changes import DrainMember, RemoveMember
 from tests.worlds.changing import leaders
@@ -155,3 +158,47 @@ def test_those_that_were_given_nothing_meet_who_was_given_all_before_they_count(
         world.join(d, each)
     finish(world, leader)
     assert {world.look(e, key).value for key in of_partition(world, partition)} == {b"old"}
+
+
+def test_a_new_store_does_not_wait_for_the_word_of_the_dead() -> None:
+    """It is to get what they held, and they leave only once it has."""
+    world = World(4, replication=3, partitions=4, logged=True, reconcile=True, born=False)
+    dead, unborn = 2, 3
+    world.lose = lambda sent: (
+        isinstance(sent.message, Remembered) and (sent.source, sent.target) == (dead, unborn)
+    )
+    for at in range(4):
+        world.start(at)
+    world.run(1)
+    world.found()
+    for key in KEYS:
+        world.put(0, key, "v")
+    assert world.node(unborn).identity.waits_for.startswith("a new store; n3 must first say")
+    world.crash(dead)
+    world.run(3)
+    assert not world.node(unborn).identity.counts, "it may come back, and know an earlier store"
+    asked(world, RemoveMember(number(world, dead)))
+    finish(world)
+    assert world.node(unborn).identity.counts
+    assert all(
+        set(seats.old) == {number(world, at) for at in (0, 1, unborn)} for seats in topology(world).seats
+    )
+    assert {world.look(0, key, Level.ALL).value for key in KEYS} == {b"v"}
+
+
+@pytest.mark.parametrize("open_anew", [False, True])
+def test_one_that_was_lost_is_known_to_others_than_the_dead(open_anew: bool) -> None:
+    world = loaded(4, 3, 4)
+    world.crash(3)
+    asked(world, RemoveMember(number(world, 3)))
+    world.run(0.3)
+    world.wipe(1)
+    node = world.start(1)
+    world.run(0.3)
+    if open_anew:
+        node = world.restart(1)
+        world.run(0.3)
+    assert node.identity.state is State.FORGETFUL
+    finish(world)
+    assert node.identity.counts
+    assert {world.look(0, key, Level.ALL).value for key in KEYS} == {b"old"}

@@ -1,15 +1,18 @@
-"""What goes with a member that is removed, or has gone before there were fewer replicas: it is told, and
-nothing is taken to be there that may be gone. Covers `left_of` of `repair/moving.py`, and `may_lack`."""
+"""What goes with a member that is removed, or has gone before there were fewer replicas, or with a store: it
+is told, and nothing is taken to be there that may be gone. Covers `left_of` of `repair/moving.py`, `may_lack`
+and `Recovery.note_losses`."""
 
 import pytest
 
 from basestore.consistency import Level
 from basestore.errors import RequestFailed
+from basestore.repair.seats import Stage
+from basestore.replica.identity import State
 from basestore.results.receipts import Receipt
-from basestore.topology.changes import RemoveMember, SetReplication
+from basestore.topology.changes import DrainMember, RemoveMember, SetReplication
 from tests.worlds.following import converged
-from tests.worlds.moving import asked, finish, number
-from tests.worlds.world import World
+from tests.worlds.moving import asked, finish, number, topology
+from tests.worlds.world import TICK_S, World
 
 
 def alone(world: World, at: int, key: str) -> Receipt:
@@ -85,3 +88,86 @@ def test_what_a_quorum_acknowledged_outlives_a_store_and_a_change_of_replicas(re
         world.run(10.0)
     assert world.look(0, "k").value == b"v"
     assert converged(world, key="k", receipt=receipt).proven
+
+
+def recovers_beside(world: World, comes: int, behind: int) -> None:
+    """This one, whose disk was set back, and the other, who was away, meet alone, and only then the rest."""
+    rest = [each for each in range(5) if each not in (comes, behind)]
+    for other in rest:
+        world.part(behind, other)
+    world.start(comes)
+    world.start(behind)
+    world.join(comes, behind)
+    world.run(8.0)
+    assert topology(world, comes).seats != topology(world, rest[0]).seats, "it knows no more"
+    identity = world.node(comes).identity
+    assert (identity.state, identity.doubts) == (State.WHOLE, 1), "it has recovered what it knows of"
+    for other in rest:
+        world.join(comes, other)
+        world.join(behind, other)
+    world.run(15.0)
+
+
+def held_by_two() -> tuple[World, Receipt, tuple[int, ...], dict[int, int], list[int]]:
+    """Five nodes, what two of them hold, the numbers of these; where each number is, and where others are."""
+    world = World(5, replication=2, partitions=1, logged=True, reconcile=True)
+    first = world.put(0, "k", "at first", Level.ALL)
+    world.run(2.0)
+    old = topology(world).seats[0].old
+    index = {number(world, at): at for at in range(5)}
+    return world, first, old, index, [at for each, at in index.items() if each not in old]
+
+
+def is_known_to_be_lost(world: World, asker: int, first: Receipt, lost: Receipt) -> None:
+    assert world.look(asker, "k").value == b"at first"
+    found = converged(world, asker, receipt=lost)
+    assert not found.proven
+    assert {obstacle.kind for obstacle in found.obstacles} == {"lost"}
+    assert converged(world, asker, receipt=first).proven
+    assert converged(world, asker).proven  # nobody need accept what cost no quorum anything
+
+
+def test_what_a_store_had_of_what_its_member_is_only_given_by_what_that_knows_is_known_to_be_lost() -> None:
+    """It comes back as it was while it filled, and recovers beside one that knows no more either."""
+    world, first, old, index, (asker, behind, *_) = held_by_two()
+    asked(world, DrainMember(old[0]), asker)
+    while topology(world, asker).seats[0].stage is not Stage.FILL:
+        world.run(TICK_S)
+    comes = index[({*topology(world, asker).seats[0].new} - {*old}).pop()]
+    for each in old:
+        world.hold(index[each], comes)
+    while topology(world, comes).seats[0].stage is not Stage.FILL:
+        world.run(TICK_S)
+    copy = world.copy_store(comes)
+    world.run(2.0)  # all have heard, and written down, how much more it has stored since
+    world.crash(behind)
+    for each in old:
+        world.release(index[each], comes)
+    finish(world, asker)
+    lost = alone(world, comes, "k")
+
+    world.restore(comes, copy)
+    recovers_beside(world, comes, behind)
+    is_known_to_be_lost(world, asker, first, lost)
+
+
+def test_so_is_what_it_had_of_what_its_member_knows_nothing_of_yet() -> None:
+    """It comes back as it was before it was given anything."""
+    world, first, old, index, others = held_by_two()
+    copies, places = [world.copy_store(at) for at in range(5)], list(world.places)
+    for each in others:
+        world.restart(each)
+    world.run(2.0)  # all have heard, and written down, that it was opened since
+    behind = others[-1]
+    world.crash(behind)
+    asker = others[0]
+    asked(world, DrainMember(old[0]), asker)
+    finish(world, asker)
+    comes = index[({*topology(world, asker).seats[0].old} - {*old}).pop()]
+    lost = alone(world, comes, "k")
+
+    world.restore(comes, copies[comes])
+    world.places[comes] = places[comes]
+    recovers_beside(world, comes, behind)
+    asker = next(at for at in others if at not in (comes, behind))
+    is_known_to_be_lost(world, asker, first, lost)

@@ -9,7 +9,7 @@ from tests.worlds.unlearned import accepted_by
 
 
 def test_a_promise_that_was_damaged_on_its_way_is_not_finished() -> None:
-    """It is sealed anew, and chosen."""
+    """Else it would be sealed anew, and chosen."""
     world = RegisterWorld()
     home = world.home("k")
     world.put_register(home, "k", "0")

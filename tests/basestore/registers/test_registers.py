@@ -98,6 +98,15 @@ class TestCompareAndSet:
             call.receipt()
         assert world.found_at(0, "k") == b"one"
 
+    def test_what_would_be_too_long_to_be_a_number_is_not_added_to(self) -> None:
+        world = RegisterWorld()
+        world.put_register(0, "k", "9" * 64)
+        call = world.write(1, "k", "1", ADD)
+        world.settle()
+        with pytest.raises(InvalidRequest, match=r"999\.\.\.', and the sum would be too long"):
+            call.receipt()
+        assert world.put_register(1, "k", "-1", ADD).value == b"9" * 63 + b"8"
+
     def test_many_at_once_each_take_the_place_of_another(self) -> None:
         world = RegisterWorld()
         calls = [world.write(at % 3, "k", "1", ADD) for at in range(48)]
@@ -310,6 +319,17 @@ class TestTrouble:
             with pytest.raises(InvalidRequest, match="made with another key"):
                 call.receipt()
 
+    def test_of_a_short_identity_what_was_found_must_hold_the_same(self) -> None:
+        world = RegisterWorld()
+        short = world.put_register(0, "k", "1").identity[:PROPOSAL_BYTES]
+        for at in range(3):
+            same, other = (world.write(at, "k", value, identity=short, again=True) for value in ("1", "2"))
+            world.settle()
+            assert world.done(same).outcome == OUTCOME_STORED
+            assert failed(other).code == OutcomeUnknown.code
+            assert "made with another key, bucket, value" in failed(other).text
+        assert world.found_at(0, "k") == b"1"
+
     def test_a_write_that_nobody_can_find_any_more_stays_unknown(self) -> None:
         world = RegisterWorld()
         first = world.put_register(0, "k", "1")
@@ -318,7 +338,12 @@ class TestTrouble:
         call = world.write(0, "k", "1", identity=first.identity, again=True)
         world.settle()
         assert failed(call).code == OutcomeUnknown.code
+        assert "Read the key" in failed(call).text
+        assert "Repeat it" not in failed(call).text  # that would tell no more
         assert world.found_at(0, "k") == b"4"
+        never = world.write(0, "fresh", "1", identity=b"8 random", again=True)
+        world.settle()
+        assert failed(never).text.startswith("unknown: the key holds nothing, and whether the write was made")
 
     def test_where_the_home_is_lost_another_node_finds_out_what_became_of_it(self) -> None:
         world = RegisterWorld()

@@ -202,7 +202,7 @@ def test_a_store_that_is_found_rolled_back_while_acceptors_change_ends_no_node()
     for at in (home, third):
         world.link(other, at)
     world.run(5)
-    assert world.node(other).state in ("up", "forgetful", "starting")
+    assert all(node is not None and node.state != "left" for node in world.nodes)
 
 
 def test_what_was_promised_before_a_restart_is_in_the_floor_behind_it() -> None:

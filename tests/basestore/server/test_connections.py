@@ -12,6 +12,7 @@ import cbor2
 import pytest
 import trio
 import trio.lowlevel
+from trio.testing import wait_all_tasks_blocked
 
 from basestore.consistency import Level
 from basestore.errors import Overloaded, ReadTimeout
@@ -39,6 +40,7 @@ from basestore.server import connections, handshakes, link, slots
 from basestore.server.clock import instant
 from basestore.server.connections import Connections
 from basestore.server.poller import Poller
+from basestore.storage import keyspace
 from tests.worlds.handshakes import NONCE, OTHER_NONCE, member_facts
 from tests.worlds.patience import PATIENCE_S
 from tests.worlds.world import World
@@ -305,6 +307,33 @@ async def test_a_goodbye_waits_for_no_answer_that_takes_too_long(monkeypatch: py
         await client.say(SLOW)
         with trio.fail_after(PATIENCE_S):
             await at.served.say_goodbye()
+
+
+async def test_a_goodbye_waits_for_what_is_under_way_for_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A register that is written for another node's client, an acknowledgement that waits for the disk."""
+    monkeypatch.setattr(connections, "GOODBYE_S_MAX", PATIENCE_S)
+    monkeypatch.setattr(connections, "QUIET_S", 0.0)
+    async with listening() as at:
+        peer, parted = await at.peer(), trio.Event()
+
+        async def part() -> None:
+            await at.served.say_goodbye()
+            parted.set()
+
+        group_commit = at.node.group_commit
+        group_commit.stage(keyspace.fact("owed"), b"1")
+        group_commit.commit()
+        assert group_commit.sequence != group_commit.durable_sequence
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(part)
+            while not isinstance(await peer.hear(), Goodbye):
+                pass
+            at.served.tick()
+            await wait_all_tasks_blocked()
+            assert not parted.is_set()
+            group_commit.durable(group_commit.sequence)
+            with trio.fail_after(PATIENCE_S):
+                await parted.wait()
 
 
 async def test_a_peer_that_connects_anew_and_is_silent_on_its_old_link_has_lost_that() -> None:

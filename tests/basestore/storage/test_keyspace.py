@@ -79,5 +79,7 @@ def test_other_keys_are_taken_apart_into_what_they_were_made_of(
     prefix = keyspace.partition_prefix(partition)
     assert keyspace.certificate_of(keyspace.certificate(partition, name)) == (partition, name)
     assert keyspace.peer_of(keyspace.peer(name)) == name
+    first, end = keyspace.peers()
+    assert not first <= keyspace.heard(name) < end
     assert keyspace.node_of(keyspace.node(prefix, number)) == (prefix, number)
     assert keyspace.commit_of(keyspace.log_record(commit)) == commit

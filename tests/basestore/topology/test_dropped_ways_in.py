@@ -36,6 +36,28 @@ def test_hints_of_it_are_sent_to_nobody_though_they_are_not_looked_through_yet()
     assert world.node(0).hints.count(2) == 0
 
 
+def test_late_hints_of_it_go_without_an_operators_word_and_others_stay() -> None:
+    world = carts()
+    world.crash(2)
+    world.run(1.0)
+    for bucket in ("carts", "default"):
+        world.put(0, "late", "hinted", bucket=bucket)
+    world.run(1.0)
+    hints = world.node(0).hints
+    pile = hints.piles[2]
+    for row in (world.row("late", "carts"), world.row("late")):
+        hint = hints.kept(pile, row)
+        assert hint is not None
+        hints.too_late(pile, row, hint)
+    assert pile.late_count == 2
+    drop(world, "carts")
+    world.start(2)
+    world.run(3.0)
+    assert [hints.kept(pile, world.row("late")) is not None, pile.late_count, pile.count] == [True, 1, 1]
+    assert not hints.summary()[0].debt
+    assert world.node(0).metrics.counts["hints_dropped"] == 1
+
+
 def test_an_entry_of_it_is_not_taken_over() -> None:
     world = carts()
     content = world.content("carts", "k1", b"back")

@@ -183,9 +183,7 @@ class Model:
         if not (moving or draining or self.unplanned):
             return False
         asked = {*partitions} or moving
-        bound = {
-            at for at in asked if self.seats[at][1] != "still" and not self.has_left_enough(self.seats[at][2])
-        }
+        bound = {at for at in asked if self.seats[at][1] != "still" and not self.has_left_enough(at)}
         if bound and (partitions or asked == bound):
             return False
         for at in asked - bound:
@@ -199,8 +197,10 @@ class Model:
         self.unplanned = self.unplanned and bool(partitions)
         return True
 
-    def has_left_enough(self, old: tuple[int, ...]) -> bool:
-        return 2 * len([each for each in old if self.standing(each) != "dead"]) >= len(old)
+    def has_left_enough(self, at: int) -> bool:
+        old = self.seats[at][2]
+        left = [each for each in old if self.standing(each) != "dead" and each not in self.barred[at]]
+        return 2 * len(left) >= len(old)
 
     def taken(self, place: int, text: str | None, without: int = 0) -> bool:
         return any(m[place] == text and m[2] != "left" for n, m in self.members.items() if n != without)

@@ -3,8 +3,9 @@ is missing."""
 
 from collections.abc import Callable
 from functools import partial
+from unittest.mock import patch
 
-from basestore.anti_entropy.certificates import LastExchange
+from basestore.anti_entropy import roots
 from basestore.cluster.finishing import Finishing
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.seating import Seating
@@ -156,9 +157,11 @@ class Said:
 @shows("sources need not have finished")
 def who_has_not_said_that_it_has_finished_was_not_met() -> None:
     world = World(3, logged=True)
-    certificates = world.node(0).certificates
+    certificates, group_commit = world.node(0).certificates, world.node(0).group_commit
     certificates.certify(0, 1, MADE)
-    certificates.remember(0, 1, LastExchange(world.monotonic + 1, True, {}))
+    certificates.remember(0, 1, world.monotonic + 1, peer_whole=True)
+    group_commit.commit()
+    group_commit.durable(group_commit.sequence)
     assert certificates.met(0) == set()
     certificates.finishing.hear(1, Outbox(set()), Finished([FinishedRow(0, 0, b"")]), world.now(0))
     world.settle()
@@ -171,6 +174,27 @@ def an_exchange_that_was_begun_before_that_word_proves_nothing() -> None:
     scene.hear(4)
     assert not scene.finishing.proves(7, 1, A, scene.world.monotonic)
     assert scene.finishing.proves(7, 1, A, scene.world.monotonic + 0.1)
+
+
+@shows("roots prove as of when they are answered")
+def what_a_member_has_said_since_was_not_so_yet_when_it_named_its_roots() -> None:
+    world = World(2, partitions=4, drift_ms_max=200, hint_bytes_max=0)
+    node = world.node(1)
+    for partition in range(4):
+        world.put(0, str(partition), "v")
+        world.node(0).scheduler.wish(1, partition)
+    world.run(1)
+    disk, named_s = node.group_commit, world.monotonic
+    world.node(0).exchanges.roots.ask(1, list(range(4)), 4)
+    with patch.object(roots, "REST_S", 0.0), patch.object(disk, "note_stuck"):
+        disk.stuck_s = 5.0  # it cannot answer yet
+        disk.weigh()
+        world.run(0.5)
+        disk.stuck_s = 0.0
+        disk.weigh()
+        world.run(0.3)
+    last = [node.certificates.last_exchange(partition, 0) for partition in range(4)]
+    assert [each is not None and named_s <= each.begun_s < named_s + 0.3 for each in last] == [True] * 4
 
 
 @shows("to have finished under an earlier epoch is enough")

@@ -1,6 +1,7 @@
 """Cases of moves: who counts for what while a partition goes from member to member, and when it may go on."""
 
-from basestore.anti_entropy.certificates import LastExchange
+from dataclasses import replace
+
 from basestore.cluster.peers import Peers
 from basestore.consistency import Level
 from basestore.moves import conductor
@@ -11,12 +12,13 @@ from basestore.repair.certificate import Certificate
 from basestore.repair.moving import Report
 from basestore.repair.seats import Seats, Stage, packed
 from basestore.storage import keyspace
-from basestore.topology.changes import SetPlan
+from basestore.topology.changes import CancelMoves, SetPlan
 from basestore.topology.entries import UNNAMED, Suggestion, encode_entry
 from basestore.topology.judgement import apply
 from tests.simulation.cases.registry import shows
 from tests.worlds.seats import NEW, OLD, adopt, fill, joint, silence, still
 from tests.worlds.seats import moving as moving_world
+from tests.worlds.topologies import Log, cluster, founded
 from tests.worlds.world import World
 
 JOINT = Seats(7, Stage.JOINT, (1, 2, 3), (1, 4, 5))
@@ -125,10 +127,25 @@ def what_was_met_under_an_entry_is_met_anew_under_the_next() -> None:
     certificates = world.node(0).certificates
     certificates.finishing.level = lambda: 11  # where no word that the others have finished is needed
     certificates.certify(0, 1, MADE)
-    certificates.remember(0, 1, LastExchange(0.0, True, {}))
+    certificates.remember(0, 1, 0.0, peer_whole=True)
+    world.settle()
     assert certificates.met(0) == {1}
     adopt(world, {0: fill(101, OLD, NEW)}, 0)
     assert not certificates.met(0)
+
+
+@shows("what is not durable yet is proven")
+def a_member_is_met_once_all_that_came_from_it_is_durable() -> None:
+    world = moving_world()
+    certificates, group_commit = world.node(0).certificates, world.node(0).group_commit
+    certificates.finishing.level = lambda: 11  # where no word that the others have finished is needed
+    world.settle()
+    certificates.certify(0, 1, MADE)
+    certificates.remember(0, 1, 0.0, peer_whole=True)
+    group_commit.commit()
+    assert not certificates.met(0)
+    world.settle()
+    assert certificates.met(0) == {1}
 
 
 @shows("that something is lacking is not noted")
@@ -195,12 +212,25 @@ def a_move_goes_on_where_those_that_held_it_are_dead() -> None:
     fit = {number: Report(True, NOBODY) for number in (3, 4)}
     joint = Seats(7, Stage.JOINT, (1, 2), (3, 4))
     assert moving.next_seats(joint, (3, 5), fit, (), frozenset({1, 2})) == Seats.still((3, 4))
+    # Or have come to other stores, as is known, or as is not heard yet.
+    assert moving.next_seats(joint, (1, 2), fit, (), NOBODY) != Seats.still((1, 2))
+
+
+@shows("cancelled, with too few left")
+def a_move_is_not_taken_back_to_those_that_have_forgotten() -> None:
+    moving_on = founded(cluster(3, replication=1))
+    (old,) = moving_on.seats[0].old
+    new = next(each.number for each in moving_on.members if each.number != old)
+    seats = (joint(1, (old,), (new,)), *moving_on.seats[1:])
+    for forgot, refused in ((set[int](), False), ({old}, True)):
+        log = Log(replace(moving_on, seats=seats, barred={0: frozenset(forgot)}))
+        assert bool(log.add(CancelMoves([0])).error) == refused
 
 
 @shows("turned, and what was given is given up")
 def who_is_to_hold_it_by_the_new_plan_too_keeps_its_seat() -> None:
     filling = Seats(7, Stage.FILL, (1, 2), (3, 4))
-    turned = moving.next_seats(filling, (3, 5), {}, (), NOBODY)
+    turned = moving.next_seats(filling, (3, 5), {1: met()}, (), NOBODY)
     assert turned is not None
     assert 3 in turned.both
 

@@ -1,7 +1,7 @@
 """Cases of registers: who is an acceptor, what is forgotten, and what is finished before that."""
 
 from basestore.instant import Instant
-from basestore.protocol.client import IF_VERSION, OUTCOME_LOST, OUTCOME_STORED, Failed, Got
+from basestore.protocol.client import IF_VERSION, OUTCOME_LOST, OUTCOME_STORED, Got
 from basestore.protocol.replication import Accept, Prepare, Promised, Refused
 from basestore.registers.acceptors import FINISH_S
 from basestore.repair.compare_and_set import Attempt, Condition, Next
@@ -163,34 +163,41 @@ def a_write_that_is_proposed_again_keeps_its_identity() -> None:
 
 @shows("what was sent is lost, and may be chosen yet", family="registers")
 def what_was_lost_once_is_not_chosen_later() -> None:
-    """Its home alone has accepted it, and what it was to replace has expired when it is sent again."""
-    world = RegisterWorld(reconcile=True)
-    home = world.home("k")
-    other = next(at for at in range(3) if at != home)
-    held = world.done(world.write(home, "k", "1", ttl_s=0.8))
+    """One replica has accepted it, which is not reached any more once what it was to replace has expired."""
+    world = RegisterWorld(4, reconcile=True, timeout_ms_max=5000)
+    replicas = world.replicas("k", "cas")
+    (asked,) = set(range(4)).difference(replicas)
+    held = world.done(world.write(asked, "k", "1", ttl_s=0.8))
     world.settle()
-    world.lose = lambda sent: isinstance(sent.message, Accept)
-    call = world.write(home, "k", "2", IF_VERSION, held.version, timeout_s=0.3)
-    world.until(lambda: call.done)
+    for replica in replicas:  # so it does it itself
+        world.node(asked).peers.disk_behind[replica] = True
+    world.lose = lambda sent: isinstance(sent.message, Accept) and sent.target != replicas[0]
+    call = world.write(asked, "k", "2", IF_VERSION, held.version, timeout_s=4.0)
+    world.until(lambda: world.node(replicas[0]).registers.acceptors.count == 1)
     world.lose = lambda sent: False
-    unknown = call.reply()
-    assert isinstance(unknown, Failed)
-    world.crash(home)
-    world.run(1.5)
-    lost = world.done(
-        world.write(other, "k", "2", IF_VERSION, held.version, identity=unknown.identity, again=True)
-    )
-    assert lost.outcome == OUTCOME_LOST
-    world.start(home)
+    for replica in replicas:
+        world.part(asked, replica)
+    world.run(0.9)
+    for replica in replicas[1:]:
+        world.join(asked, replica)
+    assert world.done(call).outcome == OUTCOME_LOST
+    world.join(asked, replicas[0])
     world.run(8)
-    assert {world.found_at(at, "k") for at in range(3)} == {None}
+    assert {world.found_at(at, "k") for at in range(4)} == {None}
 
 
 @shows("what may have expired elsewhere is lost to it", family="registers")
-def who_else_is_at_it_may_judge_by_another_clock() -> None:
-    again = Attempt(Condition.IF_VERSION, Version(3, 1, 3).encode(), b"proposal", again=True)
-    digester = RegisterWorld(1).digester
+def who_else_is_at_it_may_judge_by_another_clock_or_later() -> None:
+    expected, identity = Version(3, 1, 3).encode(), Version(9, 1, 9).encode()
     held = Record.seal(
-        digester, b"row", Version(8, 1, 8), b"v", expires_ms=99, descent=again.expected + bytes(24)
-    )
-    assert again.weigh(Known(held, True), 100) is Next.UNKNOWN
+        RegisterWorld(1).digester, b"row", Version(8, 1, 8), b"v", expires_ms=99,
+        descent=expected + bytes(24),
+    )  # fmt: skip
+    for known_as in (b"", identity):
+        again = Attempt(Condition.IF_VERSION, expected, b"proposal", known_as, again=True)
+        assert again.weigh(Known(held, True), 100) is Next.UNKNOWN
+    absent = Attempt(Condition.IF_ABSENT, b"", b"proposal", identity, again=True)
+    assert absent.weigh(Known(held, True), 98) is Next.UNKNOWN
+    assert absent._replace(final=True).weigh(Known(held, True), 98) is Next.LOST  # there none ever goes
+    another = Attempt(Condition.IF_VERSION, Version(2, 1, 2).encode(), b"proposal", identity, again=True)
+    assert another.weigh(Known(held, True), 98) is Next.LOST  # that version never comes again

@@ -2,6 +2,7 @@
 whole worlds only what entries make of members is seen; each has a case."""
 
 from basestore.anti_entropy.certificates import Certificates
+from basestore.anti_entropy.roots import RootComparison
 from basestore.cluster.finishing import Finishing
 from basestore.cluster.seating import Seating
 from basestore.membership import metadata_group
@@ -43,9 +44,11 @@ left_out("acceptors: taken in before it is complete", LOG | HELD, AcceptorChange
 # --- who has finished ----------------------------------------------------------------------------
 
 left_out("acceptors: sources need not have finished", LOG | HELD, Certificates, "met",
-         " if proves(partition, each, store, begun_s)", "")  # fmt: skip
+         " if finishing.proves(partition, each, runs(each), begun_s)", "")  # fmt: skip
 left_out("acceptors: an exchange may have been begun before the other side had finished", LOG | HELD,
          Finishing, "proves", " and heard_s < begun_s", "")  # fmt: skip
+left_out("acceptors: roots prove as of when they are answered", LOG | HELD, RootComparison, "_answer",
+         "told[place], heard_s, now", "told[place], now.monotonic, now")  # fmt: skip
 left_out("acceptors: to have finished under an earlier epoch is enough", LOG | HELD, Finishing, "proves",
          "since == self.seating.since(partition)", "since >= 0")  # fmt: skip
 left_out("acceptors: a store that its member is not bound to is a source", LOG | HELD, Finishing, "_is_bound",

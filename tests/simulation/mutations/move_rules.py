@@ -22,6 +22,7 @@ from basestore.membership.metadata_group import MetadataGroup
 from basestore.moves import conductor
 from basestore.moves.reports import MoveReports
 from basestore.repair import moving
+from basestore.repair.certificate import LastExchange
 from basestore.repair.seats import Seats
 from basestore.replica.admission import Admission
 from basestore.replica.dropped_rows import GivenUpRows
@@ -103,8 +104,10 @@ left_out("moves: who is dead stands for who is left", HELD, moving, "covers",
          "known >= left", "len(known) >= len(left)", "moves")  # fmt: skip
 left_out("moves: of nobody all are met", HELD, moving, "covers",
          "bool(left and known >= left)", "known >= left", "moves")  # fmt: skip
-left_out("moves: back to too few", HELD, moving, "has_left_enough",
-         "len(set(seats.old) - dead) >= needed(seats.old)", "True", "moves")  # fmt: skip
+left_out("moves: back to too few", HELD, moving, "_keep_enough",
+         "has_left_enough(seats, away | (set(seats.old) - fit))", "True", "moves")  # fmt: skip
+left_out("moves: cancelled, with too few left", HELD, member_changes, "cancel_moves",
+         " and not has_left_enough(of, away[at])", " and False", "moves")  # fmt: skip
 left_out("moves: turned, and what was given is given up", HELD, moving, "next_seats",
          "if turned else", "if False else", "moves")  # fmt: skip
 left_out("moves: so many are needed, less one", HELD, moving, "needed",
@@ -128,7 +131,9 @@ left_out("moves: a report counts after its link", HELD, MoveReports, "of",
 left_out("moves: a report counts after its entry", HELD, MoveReports, "of",
          "row if row is not None and row.since == seats.since else None", "row", "moves")  # fmt: skip
 left_out("moves: what lacks itself is a source", HELD, Exchanges, "_conclude",
-         "exchange.completeness.peer_whole, taken", "True, taken", "crossings")  # fmt: skip
+         "whole = exchange.completeness.peer_whole", "whole = True", "crossings")  # fmt: skip
+left_out("moves: what is not durable yet is proven", HELD, LastExchange, "holds",
+         "self.peer_whole and self.batch <= durable", "self.peer_whole", "crossings")  # fmt: skip
 
 # --- who counts ----------------------------------------------------------------------------------
 

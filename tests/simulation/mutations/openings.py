@@ -4,6 +4,7 @@ from typing import Any
 from unittest.mock import patch
 
 from basestore.anti_entropy.recovery import Recovery
+from basestore.cluster.peer_memory import PeerMemory
 from basestore.peering.introductions import Introductions
 from basestore.replica.identity import StoreIdentity
 from tests.simulation.mutations.registry import MUTANTS, STALE, mutant
@@ -108,6 +109,11 @@ def _count_unnoted(self: Any) -> bool:
 MUTANTS[-1] = MUTANTS[-1]._replace(
     patches=lambda: [patch.object(StoreIdentity, "counts", property(_count_unnoted))]
 )
+
+
+@mutant("of openings that a peer has only heard of it keeps nothing", FORGOT, PeerMemory, "opened", "unknown")
+def _hear_of_none(self: Any, generation: bytes) -> Any:
+    return self
 
 
 @mutant(

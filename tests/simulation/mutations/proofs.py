@@ -3,7 +3,7 @@
 from typing import Any
 from unittest.mock import patch
 
-from basestore.anti_entropy.certificates import Certificates, LastExchange
+from basestore.anti_entropy.certificates import Certificates
 from basestore.anti_entropy.closed_stamps import ClosedStamps
 from basestore.anti_entropy.exchange import Exchange
 from basestore.anti_entropy.exchanges import Exchanges
@@ -12,6 +12,7 @@ from basestore.cluster.clock_watch import ClockWatch
 from basestore.handoff.hints import Hints
 from basestore.repair.certificate import Claim
 from basestore.repair.exchange import Snapshot
+from basestore.repair.runs import Runs
 from basestore.repair.version import is_tombstone
 from basestore.replica import replica as replicas
 from basestore.replica import summaries
@@ -164,13 +165,14 @@ _remember = Certificates.remember
 
 
 @mutant("known runs never shrink", {"convergence", "mismatches"}, Certificates, "remember", "lopsided")
-def _remember_all(self: Any, partition: int, member: int, exchange: LastExchange) -> None:
+def _remember_all(
+    self: Any, partition: int, member: int, begun_s: float, *, peer_whole: bool, taken: Runs | None = None
+) -> None:
     # As one run: those of earlier exchanges are below every later certificate, and change nothing.
     before = self._last_exchanges.get((partition, member))
-    runs = [*(before.taken.get(0, []) if before is not None else []), *exchange.taken.get(0, [])]
-    if runs:
-        exchange = exchange._replace(taken={0: [(min(runs)[0], max(runs)[1])]})
-    _remember(self, partition, member, exchange)
+    runs = [*(before.taken.get(0, []) if before is not None else []), *(taken or {}).get(0, [])]
+    taken = {0: [(min(runs)[0], max(runs)[1])]} if runs else taken
+    _remember(self, partition, member, begun_s, peer_whole=peer_whole, taken=taken)
 
 
 @mutant("a snapshot has what came after it", {"mismatches", "convergence"}, Snapshot, "had")

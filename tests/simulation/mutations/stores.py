@@ -3,7 +3,6 @@
 from typing import Any
 from unittest.mock import patch
 
-from basestore.anti_entropy.certificates import LastExchange
 from basestore.anti_entropy.exchanges import Exchanges
 from basestore.anti_entropy.recovery import Recovery
 from basestore.anti_entropy.scrub import Scrub
@@ -65,8 +64,8 @@ _end = Exchanges._end
 )
 def _ended_is_certified(self: Any, exchange: Any, reason: str = "") -> None:
     _end(self, exchange, reason)
-    ended = LastExchange(exchange.begun_s, exchange.completeness.peer_whole, {})
-    self._certificates.remember(exchange.partition, exchange.member, ended)
+    whole = exchange.completeness.peer_whole
+    self._certificates.remember(exchange.partition, exchange.member, exchange.begun_s, peer_whole=whole)
 
 
 def _count_ended(self: Any, partition: int) -> dict[int, bool]:

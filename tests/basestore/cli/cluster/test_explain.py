@@ -194,13 +194,21 @@ def test_their_help_has_an_example(command: str) -> None:
     assert f"basestore {command} " in shown
 
 
-def test_when_no_replica_can_say_what_it_holds_the_code_is_3(tmp_path: Path) -> None:
+def test_when_too_few_replicas_can_say_what_they_hold_the_code_is_3(tmp_path: Path) -> None:
     with cluster(tmp_path / "data", "--durability", "memory", nodes=4) as four:
         four.invoke("set", "k", "v", "-c", "all")
         replicas = set(four.invoke("explain", "k", "-o", "json").json["replicas"])
         (outsider,) = {"n1", "n2", "n3", "n4"} - replicas
+        others = (f"absent{number}" for number in range(99))
+        absent = next(
+            k for k in others if {*four.invoke("explain", k, "-o", "json").json["replicas"]} == replicas
+        )
+        left = replicas.pop()
         for name in replicas:
             os.kill(four.up.pids[name], signal.SIGKILL)
+        few = four.invoke("explain", absent, "--timeout", "5s", node=int(outsider[1:]))
+        assert (few.code, "Too few replicas answer, of which none holds it" in few.stderr) == (3, True)
+        os.kill(four.up.pids[left], signal.SIGKILL)
         done = four.invoke("explain", "k", "--timeout", "5s", "-o", "json", node=int(outsider[1:]))
     assert done.code == 3
     assert {replica["state"] for replica in done.json["replicas"].values()} == {"down"}

@@ -13,9 +13,10 @@ import pytest
 
 from basestore.cli.topology.leaving import held_up
 from basestore.cli.topology.moves import plan_in_words
-from basestore.errors import InvalidRequest
+from basestore.errors import InvalidRequest, NoLeader
+from basestore.protocol.client import Failed
 from basestore.protocol.codec import Message
-from basestore.protocol.membership import MoveState, MovesTold
+from basestore.protocol.membership import MoveState, MovesTold, ReadTopology
 from basestore.repair.seats import Seats, Stage, packed
 from basestore.results.hints import HintPile, NodeHints
 from basestore.results.moves import Plan, PlannedMove
@@ -212,6 +213,34 @@ def test_waiting_ends_with_4_when_it_is_not_done_in_time(node: FakeNode, answers
     assert late.return_value == 4
     assert "It is not done yet, and goes on by itself" in late.stderr
     assert "fill" in late.stdout
+
+
+class Electing(Answers):
+    """One whose group is about to elect a leader: so many questions of its topology it cannot answer yet."""
+
+    def __init__(self, unanswered: int) -> None:
+        super().__init__(founded())
+        self.unanswered = unanswered
+
+    def __call__(self, request: Any) -> Message | None:
+        if isinstance(request, ReadTopology) and self.unanswered:
+            self.unanswered -= 1
+            return Failed(request.id, NoLeader.code, "nobody leads", b"", [])
+        return super().__call__(request)
+
+
+def test_who_waits_waits_for_a_leader_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("basestore.cli.topology.moves.LOOK_S", 0.0)
+    with fake(answer=Electing(2)) as node:
+        done = ask(node, "rebalance", "--wait", "--timeout", "1m")
+    assert done.return_value == 0
+    assert done.stderr.splitlines() == ["nobody leads; waiting on"] * 2 + ["all is done, at epoch 2"]
+    with fake(answer=Electing(1)) as node:
+        assert ask(node, "rebalance").return_value == 3
+        assert ask(node, "rebalance").return_value == 0
+    with fake(answer=Electing(1_000_000)) as node:
+        late = ask(node, "rebalance", "--wait", "--timeout", "100ms")
+    assert late.return_value == 3
 
 
 def test_it_is_not_done_while_somebody_is_about_to_leave(node: FakeNode, answers: Answers) -> None:
