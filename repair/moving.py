@@ -135,12 +135,14 @@ def next_seats(
     """The seats that a partition may be given now, on the way to `goal`; None: it is to wait, or is there.
     `since` is 0: the entry comes to stand somewhere yet. A move to others than the goal is turned to it, to
     fill, so that who comes by both keeps what it was given; once so many of the old members have all that
-    they must. Else it goes on, for what the new ones hold, unless it cannot."""
+    they must, or while it fills if only dead ones lose their seats by that. Else it goes on, for what the new
+    ones hold, unless it cannot."""
     if seats.stage is Stage.STILL:
         same = set(goal) == set(seats.old)
         return None if same else Seats(0, Stage.FILL, seats.old, goal)
-    others = set(goal) != set(seats.new)
-    if others and (_keep_enough(seats, reports, dead | barred) or not _may_go_on(seats, dead)):
+    only_dead = seats.stage is Stage.FILL and dead >= {*seats.new} - {*seats.old, *goal}
+    may_turn = only_dead or _keep_enough(seats, reports, dead | barred)
+    if set(goal) != set(seats.new) and (may_turn or not _may_go_on(seats, dead)):
         turned = set(goal) != set(seats.old)
         return Seats(0, Stage.FILL, seats.old, goal) if turned else Seats.still(seats.old)
     if awaited(seats, reports, linked, dead, barred):

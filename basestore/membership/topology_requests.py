@@ -36,11 +36,13 @@ from basestore.repair.rule import Rule
 from basestore.topology.changes import (
     MOVES_SINCE,
     OF_MOVES,
+    CancelMoves,
     Change,
     CreateBucket,
     RemoveMember,
     ReplaceMember,
     SetSetting,
+    TakeBack,
 )
 from basestore.topology.entries import encode_entry, read_suggested
 from basestore.topology.own_settings import wrong_setting
@@ -132,10 +134,11 @@ class TopologyRequests:
     def _change(self, outbox: Outbox, request: ChangeTopology, now: Instant) -> None:
         try:
             said = read_suggested(request.entry)
-            entry = encode_entry(said._replace(by=self._membership.group.me.number, wall_ms=now.wall_ms))
+            me, change = self._membership.group.me.number, self._meant(said.change)
+            entry = encode_entry(said._replace(change=change, by=me, wall_ms=now.wall_ms))
         except ValueError as error:
             raise InvalidRequest(f"the change cannot be made: {error}") from None
-        self._check(said.change, now)
+        self._check(change, now)
 
         def end(became: Outcome | RequestFailed, now: Instant) -> None:
             if isinstance(became, Outcome):
@@ -145,6 +148,12 @@ class TopologyRequests:
 
         self._membership.asking.change(entry, request.timeout_ms / 1e3, end, now, again=request.again)
 
+    def _meant(self, change: Change) -> Change:
+        """What is asked for, in the latest words that all members can read."""
+        if isinstance(change, CancelMoves) and not self._context.feature_level.lacks(SERIAL_SINCE):
+            return TakeBack(change.partitions)
+        return change
+
     def _check(self, change: Change, now: Instant) -> None:
         """InvalidRequest for what not all members can read yet, for who is called dead, and is not, and for a
         setting of basestore's own that makes no sense."""
@@ -152,6 +161,8 @@ class TopologyRequests:
             raise InvalidRequest(wrong)
         if isinstance(change, OF_MOVES) and (lacks := self._context.feature_level.lacks(MOVES_SINCE)):
             raise InvalidRequest(f"nothing can be moved yet: {lacks}")
+        if isinstance(change, TakeBack) and (lacks := self._context.feature_level.lacks(SERIAL_SINCE)):
+            raise InvalidRequest(f"moves can be cancelled at once only (kind 15): {lacks}")
         serial = change.rule if isinstance(change, CreateBucket) and Rule(change.rule).serial else ""
         if serial and (lacks := self._context.feature_level.lacks(SERIAL_SINCE)):
             raise InvalidRequest(f"no bucket can have rule {serial} yet: {lacks}")

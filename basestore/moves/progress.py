@@ -15,7 +15,7 @@ from basestore.instant import Instant
 from basestore.membership.membership import Membership
 from basestore.moves.conductor import Conductor
 from basestore.protocol.membership import AskMoves, MoveState, MovesTold, ReadMoves
-from basestore.repair.seats import Seats, Stage, packed
+from basestore.repair.seats import Seats, packed
 from basestore.topology.topology import Topology
 
 WAITING_MAX: Final = 256
@@ -100,7 +100,7 @@ class Progress:
     def _row(self, at: int, topology: Topology, now: Instant, *, leads: bool) -> MoveState:
         seats = topology.seats[at]
         since_s = self._stages[at][1] if at in self._stages else now.monotonic
-        new = topology.goal(at) if seats.stage is Stage.STILL else seats.new
+        new = topology.goal(at)  # though it is on its way to others yet
         awaited = sorted(self._conductor.awaited(topology, at)) if leads else ()
         records, left = self._counts(at, seats) if leads else (UNKNOWN, UNKNOWN)
         stage_ms = int((now.monotonic - since_s) * 1e3)

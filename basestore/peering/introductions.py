@@ -43,6 +43,7 @@ class Introductions:
         self._take_proof_of_loss = take_proof_of_loss
         self._stores = 0
         self._introduced = False  # a peer, since `settle`
+        self._takeable = identity.takeable  # as all peers have been told
         peers.watch(leave=self._part)
         for former in (peer for peer in peers.named.values() if peer.gone):
             identity.forget(former.name)
@@ -98,10 +99,11 @@ class Introductions:
         # A newborn store is made whole by a row, and none is staged on top of a batch that was refused.
         if identity.birth and not self._group_commit.stalled and identity.born():
             identity.make_whole()
-        counts = identity.counts
+        counts, takeable = identity.counts, identity.takeable
         # Told at once, not with the next heartbeat: peers send nothing to a store that they believe not to
-        # be whole, and count too much on one that is whole no more.
-        if peers.alive[peers.me] != counts:
+        # be whole, count too much on one that is whole no more, and wait for what an operator says of it.
+        if peers.alive[peers.me] != counts or self._takeable != takeable:
+            self._takeable = takeable
             peers.set_alive(peers.me, counts)
             for peer in peers.others:
                 peer.outbox.put(identity.claim())

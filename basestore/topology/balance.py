@@ -24,7 +24,7 @@ from typing import Final
 
 from basestore.config import MEMBERS_MAX
 from basestore.repair.moving import has_left_enough
-from basestore.repair.seats import Seats, score
+from basestore.repair.seats import score
 from basestore.topology.quotas import Zones, quotas
 from basestore.topology.topology import MemberEntry, Topology
 
@@ -41,7 +41,7 @@ def plan(topology: Topology) -> dict[int, tuple[int, ...]]:
     if len(members) < topology.replication:
         return {}
     places = {member.number: place for place, member in enumerate(members)}
-    present = [_present(seats, places.keys(), topology.dead) for seats in topology.seats]
+    present = [_present(topology, partition, places.keys()) for partition in range(len(topology.seats))]
     held = [[places[number] for number in numbers if number in places] for numbers in present]
     draft = _Draft(members, held, topology.replication)
     draft.trim()
@@ -70,11 +70,13 @@ def zones_short(topology: Topology) -> str:
     return f"{there}{alone} for {replicas} replicas: {shared}"
 
 
-def _present(seats: Seats, staying: Collection[int], dead: frozenset[int]) -> tuple[int, ...]:
-    """The members that hold a partition; of one that is being moved those that will, if all of them stay, or
-    too few of those that do are left."""
-    few = not has_left_enough(seats, dead)
-    return seats.new if few or all(number in staying for number in seats.new) else seats.old
+def _present(topology: Topology, partition: int, staying: Collection[int]) -> tuple[int, ...]:
+    """The members that hold a partition; of one that is being moved those that will, if all of them stay and
+    it is not to be taken back, or too few of those that do are left."""
+    seats, back = topology.seats[partition], topology.goal(partition) == topology.seats[partition].old
+    away = topology.dead | topology.barred.get(partition, frozenset())
+    goes_on = not back and all(number in staying for number in seats.new)
+    return seats.new if goes_on or not has_left_enough(seats, away) else seats.old
 
 
 def _ordered(

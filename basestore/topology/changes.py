@@ -161,7 +161,8 @@ class Rebalance(NamedTuple):
 
 @_kind(15)
 class CancelMoves(NamedTuple):
-    """These partitions, or with none named all, are to stay with those that hold them now."""
+    """These partitions, or with none named all, are to stay with those that hold them now: they are theirs
+    alone at once. Once all members can read it, `TakeBack` is what is decided in its place."""
 
     partitions: list[int]
 
@@ -181,20 +182,29 @@ class TakeIn(NamedTuple):
     rows: list[list[int]]
 
 
+@_kind(18)
+class TakeBack(NamedTuple):
+    """These partitions, or with none named all, are to be held by those that hold them now; the leader gives
+    back what is under way, once enough of these are known to have what they must."""
+
+    partitions: list[int]
+
+
 Change = (
     CreateBucket | DropBucket | SetSetting | UnsetSetting | AddMember | SetMember | SetSeats | Founded
     | ForgetDropped | SetPlan | DrainMember | RemoveMember | ReplaceMember | Rebalance | CancelMoves
-    | SetReplication | TakeIn
+    | SetReplication | TakeIn | TakeBack
 )  # fmt: skip
 
 
 OF_MOVES: Final = (
     AddMember, SetPlan, DrainMember, RemoveMember, ReplaceMember, Rebalance, CancelMoves, SetReplication,
+    TakeBack,
 )  # fmt: skip
 MOVES_SINCE: Final = 11  # version of the wire, and so of the feature level, from which on these are known
 OF_USERS: Final = (
     CreateBucket, DropBucket, SetSetting, UnsetSetting, AddMember, DrainMember, RemoveMember, ReplaceMember,
-    Rebalance, CancelMoves, SetReplication,
+    Rebalance, CancelMoves, SetReplication, TakeBack,
 )  # fmt: skip  # the kinds that they may ask for
 
 

@@ -29,6 +29,7 @@ from basestore.topology.changes import (
     SetReplication,
     SetSeats,
     SetSetting,
+    TakeBack,
     TakeIn,
     UnsetSetting,
     options_list,
@@ -68,7 +69,7 @@ def fault(change: Change) -> str:
             return _wrong_plan(rows)
         case ReplaceMember(number, by, _):
             return "a member cannot be replaced by itself: name another" if number == by else ""
-        case CancelMoves(partitions):
+        case CancelMoves(partitions) | TakeBack(partitions):
             twice = len(set(partitions)) < len(partitions)
             return "a partition is named twice: once is enough" if twice else ""
         case SetReplication(count):

@@ -34,6 +34,7 @@ from basestore.topology.changes import (
     SetReplication,
     SetSeats,
     SetSetting,
+    TakeBack,
     TakeIn,
     UnsetSetting,
     options_list,
@@ -149,7 +150,7 @@ def _asked_of_members(change: Change, before: Topology) -> str:
         case ReplaceMember(number, by, dead):
             old, new = _named(number, before), _named(by, before)
             return f"replace member {old}{', which is dead,' if dead else ''} by {new}"
-        case CancelMoves(partitions):
+        case CancelMoves(partitions) | TakeBack(partitions):
             shown = _listed([f"{each}" for each in partitions[:SHOWN_MAX]], len(partitions))
             return f"cancel moves of partitions {shown}" if partitions else "cancel all moves"
         case SetReplication(count):

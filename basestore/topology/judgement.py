@@ -31,6 +31,7 @@ from basestore.topology.changes import (
     SetReplication,
     SetSeats,
     SetSetting,
+    TakeBack,
     TakeIn,
     UnsetSetting,
 )
@@ -106,4 +107,5 @@ _APPLIERS: Final[Mapping[type, Applier]] = {
     CancelMoves: member_changes.cancel_moves,
     SetReplication: member_changes.set_replication,
     TakeIn: member_changes.take_in,
+    TakeBack: member_changes.take_back,
 }

@@ -38,6 +38,7 @@ from basestore.topology.changes import (
     SetReplication,
     SetSeats,
     Standing,
+    TakeBack,
     TakeIn,
 )
 from basestore.topology.topology import MemberEntry, Refused, Topology
@@ -197,29 +198,39 @@ def set_replication(was: Topology, change: SetReplication, index: int) -> tuple[
 
 
 def cancel_moves(was: Topology, change: CancelMoves, index: int) -> tuple[Topology, int]:
-    """With all of them cancelled nobody is drained any more either; who is dead stays so."""
+    after, under_way = _taken_back(was, change.partitions)
+    return after.seated({at: Seats.still(of.old, index) for at, of in under_way.items()}, index), UNNUMBERED
+
+
+def take_back(was: Topology, change: TakeBack, index: int) -> tuple[Topology, int]:
+    after, under_way = _taken_back(was, change.partitions)
+    return replace(after, plan={**after.plan, **{at: of.old for at, of in under_way.items()}}), UNNUMBERED
+
+
+def _taken_back(was: Topology, partitions: list[int]) -> tuple[Topology, dict[int, Seats]]:
+    """With nothing of this planned any more, and what of it is under way. With all of them taken back nobody
+    is drained any more either; who is dead stays so."""
     under_way = was.moving
     moving = under_way.keys() | was.plan.keys()
-    asked = set(change.partitions) or moving
+    asked = set(partitions) or moving
     if strange := sorted(asked - moving):
         raise Refused(f"partition {strange[0]} is not being moved, nor to be: see `basestore topology moves`")
-    draining = [] if change.partitions else [e for e in was.members if e.standing is Standing.DRAINING]
+    draining = [] if partitions else [e for e in was.members if e.standing is Standing.DRAINING]
     if not (asked or draining or was.unplanned):
         raise Refused("nothing is being moved, nor to be: nothing is to be cancelled")
     away = {at: was.dead | was.barred.get(at, frozenset()) for at in under_way}
     bound = [at for at, of in under_way.items() if at in asked and not has_left_enough(of, away[at])]
-    if bound and (change.partitions or asked <= set(bound)):
+    if bound and (partitions or asked <= set(bound)):
         raise Refused(
             f"partition {bound[0]} is given to others, and too few of those that held it are left: taken "
             f"back, it would lose what they have got. Let it go on"
         )
     asked -= set(bound)
-    back = {at: Seats.still(of.old, index) for at, of in under_way.items() if at in asked}
-    after = was.seated(back, index)
     plan = {at: goal for at, goal in was.plan.items() if at not in asked}
     members = _with(was, *(each._replace(standing=Standing.MEMBER) for each in draining))
-    unplanned = was.unplanned and bool(change.partitions)
-    return replace(after, plan=plan, members=members, unplanned=unplanned), UNNUMBERED
+    unplanned = was.unplanned and bool(partitions)
+    after = replace(was, plan=plan, members=members, unplanned=unplanned)
+    return after, {at: of for at, of in under_way.items() if at in asked}
 
 
 # --- the plan ------------------------------------------------------------------------------------

@@ -188,6 +188,9 @@ class Chains:
                 if self._is_void(machine, row):
                     self._world.counts["closed beyond what was accepted in an earlier tenure"] += 1
                     continue
+                if s.DATA + row in machine.spoilt:  # what it had learned looks like another record
+                    self._world.counts["closed beyond a spoilt record"] += 1
+                    continue
                 if self._may_lack(machine, partition):
                     self._world.counts["closed by what others hold, by who lacks something"] += 1
                     continue

@@ -17,7 +17,7 @@ from basestore.consistency import Level
 
 STILL, FILL, JOINT = 0, 1, 2
 ADD_MEMBER, SET_MEMBER, SET_SEATS, SET_PLAN = 5, 6, 7, 10  # kinds of changes
-DRAIN, REMOVE, REPLACE, REBALANCE, CANCEL, REPLICATION, TAKE_IN = 11, 12, 13, 14, 15, 16, 17
+DRAIN, REMOVE, REPLACE, REBALANCE, CANCEL, REPLICATION, TAKE_IN, TAKE_BACK = range(11, 19)
 JOINING, MEMBER, DRAINING, DEAD, LEFT = "joining", "member", "draining", "dead", "left"
 STAYING, GOING = (JOINING, MEMBER), (DRAINING, DEAD)
 SEATS_MAX = 15
@@ -146,7 +146,9 @@ class Held(NamedTuple):
         if kind == REBALANCE:
             return self._replace(unplanned=True)
         if kind == CANCEL:
-            return self._cancelled(index, fields[0])
+            return self._cancelled(index, fields[0], at_once=True)
+        if kind == TAKE_BACK:
+            return self._cancelled(index, fields[0], at_once=False)
         if kind == REPLICATION:
             if fields[0] == self.replicas or not 1 <= fields[0] <= min(len(self.staying), SEATS_MAX):
                 return None
@@ -261,7 +263,7 @@ class Held(NamedTuple):
         }
         return self._replace(plan=self.lacking(goals), unplanned=False, standing=standing)
 
-    def _cancelled(self, index: int, named: list[int]) -> "Held | None":
+    def _cancelled(self, index: int, named: list[int], *, at_once: bool) -> "Held | None":
         moving = {at for at, each in enumerate(self.seats) if each.stage != STILL} | self.plan.keys()
         asked = set(named) or moving
         kept = [each for each, of in self.standing.items() if of == DRAINING and not named]
@@ -271,11 +273,16 @@ class Held(NamedTuple):
         if bound and (named or asked <= bound):
             return None
         asked -= bound
-        seats = tuple(
-            Seats(index, STILL, each.old, each.old) if at in asked and each.stage != STILL else each
-            for at, each in enumerate(self.seats)
-        )
+        back = {at: self.seats[at].old for at in asked if self.seats[at].stage != STILL}
         plan = {at: goal for at, goal in self.plan.items() if at not in asked}
+        seats = self.seats
+        if at_once:
+            seats = tuple(
+                Seats(index, STILL, each.old, each.old) if at in back else each
+                for at, each in enumerate(seats)
+            )
+        else:
+            plan |= back
         standing = {**self.standing, **dict.fromkeys(kept, MEMBER)}
         unplanned = self.unplanned and bool(named)
         return self._replace(seats=seats, plan=plan, unplanned=unplanned, standing=standing)

@@ -130,3 +130,35 @@ def test_what_one_lacks_that_was_rolled_back_and_taken_is_not_proven() -> None:
     world.run(10)
     assert world.look(0, new).value is None
     assert not converged(world, key=new, receipt=receipt).proven, "it was acknowledged at ALL"
+
+
+def test_who_waits_for_a_word_on_another_hears_that_it_was_given() -> None:
+    """Two lie elsewhere before they have recovered: so each waits for the other, taken as it is or not."""
+    world = World(3, reconcile=True)
+    world.put(0, "k", "v", Level.ALL)
+    world.run(5)
+    copies = [world.copy_store(index) for index in (0, 1)]
+    world.put(0, "k", "w", Level.ALL)
+    world.run(5)
+    for index, copy in enumerate(copies):
+        world.part(index, 1 - index)
+        world.restore(index, copy)
+        world.start(index)
+        world.run(0.5)
+        assert "rolled back" in world.node(index).reason
+        world.stop(index)
+        world.remount(index)
+    for index in (0, 1):
+        world.hold(2, index)  # by whose answer they would know
+        world.start(index)
+    world.join(0, 1)
+    world.run(3)
+    assert [node.state for node in world.running] == ["forgetful", "forgetful", "up"]
+    assert all(world.node(index).recovery.takeable for index in (0, 1))
+    world.take_as_is(0, 1)
+    world.run(0.1)
+    for index in (0, 1):
+        world.release(2, index)
+    world.run(30)
+    assert [node.state for node in world.running] == ["up"] * 3
+    assert world.look(0, "k").value == b"w"

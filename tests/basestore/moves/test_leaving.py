@@ -5,7 +5,7 @@ import pytest
 
 from basestore.consistency import Level
 from basestore.errors import Overloaded, ReplicaFailure
-from basestore.topology.changes import CancelMoves, DrainMember, Standing
+from basestore.topology.changes import DrainMember, Standing, TakeBack
 from tests.worlds.changing import leaders
 from tests.worlds.deferring import defer
 from tests.worlds.late_hints import hints
@@ -120,7 +120,7 @@ def test_late_ones_hold_no_closed_stamp_back() -> None:
 def test_once_its_moves_are_taken_back_it_takes_them_again() -> None:
     world, leader, goes, _, key = about_to_leave()
     world.hold(goes, leader)  # so that it does not leave meanwhile
-    asked(world, CancelMoves([]), leader)
+    asked(world, TakeBack([]), leader)
     call = world.set(goes, key, "v", Level.ANY, timeout_s=1.0)
     world.run(1.0)
     assert call.receipt()

@@ -23,6 +23,7 @@ from basestore.topology.changes import (
     SetReplication,
     SetSetting,
     Standing,
+    TakeBack,
 )
 from basestore.topology.entries import Suggestion, encode_entry
 from tests.worlds.changing import leaders
@@ -31,6 +32,7 @@ from tests.worlds.following import converged, loss_accepted
 from tests.worlds.moving import (
     FIRST,
     KEYS,
+    MOVES_S,
     asked,
     done,
     finish,
@@ -124,7 +126,7 @@ def test_a_move_that_is_cancelled_leaves_a_partition_as_it_was() -> None:
     world.run(6.0)
     moving = {at: each.old for at, each in enumerate(topology(world).seats) if each.stage is not Stage.STILL}
     assert moving
-    asked(world, CancelMoves([]))
+    asked(world, TakeBack([]))
     world.run(1.0)
     assert {at: topology(world).seats[at].old for at in moving} == moving
     assert done(world)
@@ -132,6 +134,27 @@ def test_a_move_that_is_cancelled_leaves_a_partition_as_it_was() -> None:
     world.run(5.0)
     assert read(world, level=Level.ALL) == FIRST
     assert done(world)
+
+
+def test_a_move_is_not_taken_back_to_a_store_that_was_lost_just_before() -> None:
+    world = loaded(3, replication=1)
+    asked(world, DrainMember(number(world, 2)))
+    while not (moving := [at for at, of in enumerate(topology(world).seats) if of.stage is Stage.JOINT]):
+        world.run(TICK_S)
+    world.wipe(2)
+    world.start(2)
+    asked(world, TakeBack(moving))
+    assert not topology(world).barred, "it is known already"
+    for _ in range(round(MOVES_S)):
+        world.run(1.0)
+        if not any(at in topology(world).plan for at in moving):
+            break
+    assert {topology(world).seats[at].old for at in moving} == {(number(world, 2),)}
+    world.run(3.0)
+    kept = [at for at, key in enumerate(KEYS) if row_partition(world.row(key)) in moving]
+    assert kept
+    values = read(world)
+    assert [values[at] for at in kept] == [FIRST[at] for at in kept]
 
 
 def test_the_leader_may_go_at_any_moment() -> None:

@@ -21,6 +21,7 @@ from basestore.topology.changes import (
     SetMember,
     SetSeats,
     SetSetting,
+    TakeBack,
     TakeIn,
     UnsetSetting,
     options_list,
@@ -55,6 +56,7 @@ CHANGES: st.SearchStrategy[Change] = st.one_of(
     st.just(Founded()),
     st.builds(ForgetDropped, LISTS),
     st.builds(TakeIn, st.lists(LISTS, max_size=3)),
+    st.builds(TakeBack, st.lists(NUMBERS, max_size=3)),
 )  # fmt: skip
 SUGGESTIONS = st.builds(
     Suggestion, CHANGES, st.integers(0, ID_MAX), st.integers(0, NUMBER_MAX), st.integers(0, (1 << 63) - 1)
@@ -72,7 +74,7 @@ def test_every_kind_has_its_number_for_ever() -> None:
         1: "CreateBucket", 2: "DropBucket", 3: "SetSetting", 4: "UnsetSetting", 5: "AddMember",
         6: "SetMember", 7: "SetSeats", 8: "Founded", 9: "ForgetDropped", 10: "SetPlan",
         11: "DrainMember", 12: "RemoveMember", 13: "ReplaceMember", 14: "Rebalance", 15: "CancelMoves",
-        16: "SetReplication", 17: "TakeIn",
+        16: "SetReplication", 17: "TakeIn", 18: "TakeBack",
     }  # fmt: skip
     assert encode_entry(SAID).hex() == "870107030503616b6176"
     assert encode_entry(Suggestion(Founded(), 0, 65534, 0)).hex() == "85010019fffe0008"
@@ -234,6 +236,7 @@ MEMBER = AddMember("n4", "10.0.0.4:7400", "b", 1, b"")
         Founded(),
         ForgetDropped([]),
         TakeIn([[0, 1, 2], [7, 1]]),
+        TakeBack([7, 0]),
         CreateBucket("b", "register", NO_OPTIONS),
     ],
 )

@@ -22,6 +22,7 @@ from basestore.topology.changes import (
     SetReplication,
     SetSeats,
     SetSetting,
+    TakeBack,
     TakeIn,
     UnsetSetting,
 )
@@ -130,6 +131,11 @@ MOVE = Seats(0, Stage.FILL, (1, 2), (1, 3))
             CancelMoves([1, 2, 3, 4]),
             "cancel moves of partitions 1, 2, 3, and 1 more, through n2: refused: partition 1 is not being "
             "moved, nor to be: see `basestore topology moves`",
+        ),
+        (
+            TakeBack([]),
+            "cancel all moves, through n2: refused: nothing is being moved, nor to be: nothing is to be "
+            "cancelled",
         ),
         (
             TakeIn([[0, 1, 9]] + [[1, 2]] * 3),

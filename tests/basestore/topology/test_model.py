@@ -32,6 +32,7 @@ from basestore.topology.changes import (
     SetSeats,
     SetSetting,
     Standing,
+    TakeBack,
     TakeIn,
     UnsetSetting,
 )
@@ -125,8 +126,8 @@ class Model:
                 return self.replace(number, by, dead=dead)
             case Rebalance():
                 self.unplanned = True
-            case CancelMoves(partitions):
-                return self.cancel(index, partitions)
+            case CancelMoves(partitions) | TakeBack(partitions):
+                return self.cancel(index, partitions, at_once=isinstance(change, CancelMoves))
             case SetReplication(replicas):
                 if replicas == self.replication or not 1 <= replicas <= len(self.staying()):
                     return False
@@ -175,7 +176,7 @@ class Model:
         self.forget_reached()
         return True
 
-    def cancel(self, index: int, partitions: list[int]) -> bool:
+    def cancel(self, index: int, partitions: list[int], *, at_once: bool) -> bool:
         moving = {at for at in (0, 1) if self.seats[at][1] != "still" or at in self.plan}
         draining = [m for m in self.members.values() if m[2] == "draining" and not partitions]
         if len({*partitions}) < len(partitions) or not moving >= {*partitions}:
@@ -188,10 +189,12 @@ class Model:
             return False
         for at in asked - bound:
             _, stage, old, _ = self.seats[at]
-            if stage != "still":
+            self.plan.pop(at, None)
+            if stage != "still" and at_once:
                 self.seats[at] = (index, "still", old, old)
                 self.come(index, at, old)
-            self.plan.pop(at, None)
+            elif stage != "still":
+                self.plan[at] = old
         for member in draining:
             member[2] = "member"
         self.unplanned = self.unplanned and bool(partitions)
@@ -318,6 +321,7 @@ MOVING: st.SearchStrategy[Change] = st.one_of(
     st.builds(ReplaceMember, MEMBERS, MEMBERS, st.booleans()),
     st.just(Rebalance()),
     st.builds(CancelMoves, st.lists(st.integers(0, 2), max_size=2)),
+    st.builds(TakeBack, st.lists(st.integers(0, 2), max_size=2)),
     st.builds(SetReplication, st.integers(0, 4)),
 )
 

@@ -23,6 +23,7 @@ from basestore.topology.changes import (
     SetReplication,
     SetSeats,
     Standing,
+    TakeBack,
 )
 from basestore.topology.entries import Suggestion, encode_entry
 from tests.simulation.cases import registry
@@ -81,6 +82,18 @@ def a_move_that_is_taken_back_leaves_it_to_those_that_held_it() -> None:
         enter(of, *stages)
         assert not of.add(CancelMoves([0])).error
         assert of.topology.seats[0].old == OLD
+
+
+@of_moves("what is taken back goes on")
+def a_move_that_is_to_be_taken_back_is_left_to_the_leader() -> None:
+    of = log()
+    enter(of, Stage.FILL)
+    was = of.topology.seats
+    assert not of.add(TakeBack([0])).error
+    assert of.topology.seats == was
+    assert of.topology.goal(0) == OLD
+    assert not of.add(SetSeats([Seats.still(OLD).row(0)])).error
+    assert not of.topology.plan
 
 
 @of_moves("any step is as good as the next")

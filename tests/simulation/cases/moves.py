@@ -12,7 +12,7 @@ from basestore.repair.certificate import Certificate
 from basestore.repair.moving import Report
 from basestore.repair.seats import Seats, Stage, packed
 from basestore.storage import keyspace
-from basestore.topology.changes import CancelMoves, SetPlan
+from basestore.topology.changes import CancelMoves, SetPlan, TakeBack
 from basestore.topology.entries import UNNAMED, Suggestion, encode_entry
 from basestore.topology.judgement import apply
 from tests.simulation.cases.registry import shows
@@ -216,6 +216,16 @@ def a_move_goes_on_where_those_that_held_it_are_dead() -> None:
     assert moving.next_seats(joint, (1, 2), fit, (), NOBODY) != Seats.still((1, 2))
 
 
+@shows("who is dead is taken nothing from")
+def a_move_to_one_who_is_dead_is_turned_though_too_few_of_those_that_held_it_are_left() -> None:
+    filling, fit = Seats(7, Stage.FILL, (1, 2, 3), (1, 4, 5)), {1: Report(True, NOBODY)}
+    turned = Seats(0, Stage.FILL, (1, 2, 3), (1, 5, 6))
+    assert moving.next_seats(filling, (1, 5, 6), fit, (), frozenset({2, 3, 4})) == turned
+    assert moving.next_seats(filling, (1, 4, 6), fit, (), frozenset({2, 3, 4})) is None  # 5 has all, perhaps
+    joint, more = filling._replace(stage=Stage.JOINT), (1, 4, 5, 6)
+    assert moving.next_seats(joint, more, fit, (), frozenset({2, 3, 4})) is None  # nor is it given to fewer
+
+
 @shows("cancelled, with too few left")
 def a_move_is_not_taken_back_to_those_that_have_forgotten() -> None:
     moving_on = founded(cluster(3, replication=1))
@@ -224,7 +234,8 @@ def a_move_is_not_taken_back_to_those_that_have_forgotten() -> None:
     seats = (joint(1, (old,), (new,)), *moving_on.seats[1:])
     for forgot, refused in ((set[int](), False), ({old}, True)):
         log = Log(replace(moving_on, seats=seats, barred={0: frozenset(forgot)}))
-        assert bool(log.add(CancelMoves([0])).error) == refused
+        for change in (TakeBack([0]), CancelMoves([0])):
+            assert bool(log.add(change).error) == refused
 
 
 @shows("turned, and what was given is given up")

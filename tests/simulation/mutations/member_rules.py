@@ -41,7 +41,7 @@ left_out("members: more replicas than members", LOG | ENDS, member_changes, "set
          "if change.replicas > len(was.staying):", "if False:", "moves")  # fmt: skip
 left_out("members: who is dead is drained", LOG | ENDS, member_changes, "drain_member",
          "if held.standing in _GOING:", "if held.standing is Standing.DRAINING:", "moves")  # fmt: skip
-left_out("members: nobody stays after all", LOG | ENDS, member_changes, "cancel_moves",
+left_out("members: nobody stays after all", LOG | ENDS, member_changes, "_taken_back",
          "each._replace(standing=Standing.MEMBER)", "each", "moves")  # fmt: skip
 
 # --- who takes whose place -----------------------------------------------------------------------

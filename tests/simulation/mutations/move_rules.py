@@ -106,7 +106,9 @@ left_out("moves: of nobody all are met", HELD, moving, "covers",
          "bool(left and known >= left)", "known >= left", "moves")  # fmt: skip
 left_out("moves: back to too few", HELD, moving, "_keep_enough",
          "has_left_enough(seats, away | (set(seats.old) - fit))", "True", "moves")  # fmt: skip
-left_out("moves: cancelled, with too few left", HELD, member_changes, "cancel_moves",
+left_out("moves: who is dead is taken nothing from", HELD, moving, "next_seats",
+         "only_dead or ", "", "moves")  # fmt: skip
+left_out("moves: cancelled, with too few left", HELD, member_changes, "_taken_back",
          " and not has_left_enough(of, away[at])", " and False", "moves")  # fmt: skip
 left_out("moves: turned, and what was given is given up", HELD, moving, "next_seats",
          "if turned else", "if False else", "moves")  # fmt: skip
@@ -197,6 +199,8 @@ left_out("moves: given up rows stay", ENDS, GivenUpRows, "look",
 
 left_out("moves: a cancelled move ends", LOG | HELD, member_changes, "cancel_moves",
          "Seats.still(of.old, index)", "Seats.still(of.new, index)", "moves")  # fmt: skip
+left_out("moves: what is taken back goes on", LOG | HELD, member_changes, "take_back",
+         "{at: of.old for at", "{at: of.new for at", "moves")  # fmt: skip
 left_out("moves: a plan is not bound to its epoch", LOG | HELD, member_changes, "set_plan",
          "if change.made_at != index - 1:", "if False:", "moves")  # fmt: skip
 left_out("moves: any step is as good as the next", LOG | HELD, member_changes, "set_seats",

@@ -13,7 +13,7 @@ from basestore.cli.cluster.board import board
 from basestore.cli.cluster.metadata import notes, summary
 from basestore.cli.cluster.samples import View, board_json
 from basestore.results.nodes import NodeState, down
-from basestore.topology.changes import CancelMoves, DrainMember, Rebalance, RemoveMember, SetSetting
+from basestore.topology.changes import DrainMember, Rebalance, RemoveMember, SetSetting, TakeBack
 from tests.worlds.moving import asked, finish, loaded, number, topology
 from tests.worlds.world import World
 
@@ -115,7 +115,7 @@ def test_after_a_cancel_it_is_said_for_whom_nothing_is_planned(monkeypatch: pyte
     world.stop(3)
     asked(world, SetSetting("moves.at_once", "1"))
     asked(world, RemoveMember(number(world, 3)))
-    asked(world, CancelMoves([]))
+    asked(world, TakeBack([]))
     world.run(1.0)
     held = sum(number(world, 3) in seats.old for seats in topology(world).seats)
     assert held > 0
@@ -138,7 +138,7 @@ def test_of_one_that_is_drained_what_was_cancelled_is_said(monkeypatch: pytest.M
     while first not in topology(world).plan:
         world.run(0.05)
     last = max(topology(world).plan)
-    asked(world, CancelMoves([last]))
+    asked(world, TakeBack([last]))
     world.run(0.1)
     words = "n4 is being drained, and holds 1 partition: nothing is planned; `basestore rebalance`"
     assert words in shown([world.state(0)], monkeypatch)
