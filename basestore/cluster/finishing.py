@@ -48,7 +48,7 @@ class Finishing:
     ) -> None:
         """`store_of`: the store that a member is known to run on."""
         self.seating, self._peers, self._when_durable = seating, peers, when_durable
-        self.unfinished: Callable[[int, int], bool] = lambda partition, since: False
+        self.unfinished: Callable[[int, int], bool] = lambda partition, since: True  # until it is known
         self.floor: Callable[[int], bytes] = lambda partition: b""
         self.raise_floor: Callable[[int, bytes], None] = lambda partition, ballot: None
         self.level: Callable[[], int] = lambda: 0

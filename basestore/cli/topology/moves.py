@@ -238,7 +238,8 @@ def _row(move: "Move") -> tuple[object, ...]:
 def cancel(target: Target, partitions: tuple[int, ...], repeat: str | None) -> int:
     """Take moves back: each PARTITION, or all, stay with those that hold them now.
 
-    With all of them taken back nobody is drained any more either; who was said to be dead stays so. Moves
+    What is under way goes back once these are known to have all that they must, which takes a moment; see
+    `basestore topology moves`. With all of them taken back nobody is drained any more either; who was said to be dead stays so. Moves
     that have ended are not undone: that takes a new one.
 
     \b

@@ -26,6 +26,7 @@ class Scene:
         self.durable: list[Callable[[], object]] = []
         self.finishing = Finishing(self.seating, self.peers, self.durable.append, lambda member: A)
         self.finishing.level = lambda: 12
+        self.finishing.unfinished = lambda partition, since: False
 
     @property
     def now(self) -> Instant:
