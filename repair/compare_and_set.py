@@ -75,10 +75,11 @@ class Attempt(NamedTuple):
         return compared
 
     def _has_passed(self, record: Record | None) -> bool:
-        """Whether what the write depends on is not so, and never will be: a version never comes again. Else
-        who is at it yet may find that it is so, by another clock, or once it was deleted."""
-        there = record is not None and record.known_as == self.expected
-        return self.final or (self.condition is Condition.IF_VERSION and not there)
+        """Whether what the write depends on is not so, and never will be: the place of a version that was
+        taken is never free again. Else who is at it yet may find that it is so, by another clock, once it was
+        deleted, or once a version is chosen that only few have accepted yet."""
+        replaced = record.descent[VERSION_BYTES:] if record is not None else NOTHING
+        return self.final or (self.condition is Condition.IF_VERSION and replaced == self.expected)
 
     def _look(self, known: Known) -> Next | None:
         """Whether it was accepted before; None: it was not, and will not be under an earlier ballot."""

@@ -80,6 +80,7 @@ class Certificates:
         self._changes, self._stores = -1, list[bytes]()
         self._tags: dict[tuple[int | None, tuple[int, ...]], int] = {}
         self._last_exchanges: dict[tuple[int, int], LastExchange] = {}  # by partition and member
+        self._durable: dict[tuple[int, int], LastExchange] = {}  # those before them, as far as they are
         self._departed = {p: split_stores(group_commit.get(keyspace.departed(p)) or b"") for p in self.others}
 
     def _load(self) -> dict[int, dict[int, tuple[bytes, bytes, Certificate]]]:
@@ -104,6 +105,7 @@ class Certificates:
         self._claims[partition] = {}
         for other in seats.both:  # what was proven before says nothing of what was acknowledged since
             self._last_exchanges.pop((partition, other), None)
+            self._durable.pop((partition, other), None)
         held = self._certificates.setdefault(partition, {})
         # No lines are kept for who holds it no more: should it come back, all is compared with it.
         for member in held.keys() - set(seats.both):
@@ -189,19 +191,23 @@ class Certificates:
 
     def withdraw(self, partition: int, member: int) -> None:
         """The certificate with this member was found wrong: all that is held is to be compared."""
+        self._durable.pop((partition, member), None)
         if self._certificates[partition].pop(member, None) is not None:
             self._group_commit.stage(self._key(partition, member), None)
 
     def withdraw_all(self, partition: int) -> None:
         """Nothing that was proven of this partition may be built on."""
-        for member in list(self._certificates[partition]):
-            self.withdraw(partition, member)
+        for each in list(self._certificates[partition]):
+            self.withdraw(partition, each)
 
     def remember(
         self, partition: int, member: int, begun_s: float, *, peer_whole: bool, taken: Runs | None = None
     ) -> None:
         """This exchange has made the newest certificate with the member, which was staged just now
         (`certify`): with its batch all that came before is durable."""
+        before = self._last_exchanges.get((partition, member))
+        if before is not None and before.holds(self._group_commit.durable_sequence):
+            self._durable[partition, member] = before
         last = LastExchange(begun_s, peer_whole, taken or {}, self._group_commit.open_batch)
         self._last_exchanges[partition, member] = last
 
@@ -216,15 +222,17 @@ class Certificates:
         """With which of those that hold it, or are to, this store was proven to hold the same, durably, and
         in this opening since its seats changed: those that held all that they must, and had finished."""
         finishing, durable = self.finishing, self._group_commit.durable_sequence
-        ended = ((each, self.last_exchange(partition, each)) for each in self.others[partition])
-        held = ((each, last.begun_s) for each, last in ended if last and last.holds(durable))
-        runs = finishing.acceptor_of
-        return {each for each, begun_s in held if finishing.proves(partition, each, runs(each), begun_s)}
+        return {
+            each
+            for each in self.others[partition]
+            for last in (self.last_exchange(partition, each), self._durable.get((partition, each)))
+            if last and last.holds(durable)
+            if finishing.proves(partition, each, finishing.acceptor_of(each), last.begun_s)
+        }
 
     def known_to(self, partition: int, member: int) -> Runs:
         """What a member is known to hold although it came after the certificate: it came from there."""
-        exchange = self.last_exchange(partition, member)
-        return exchange.taken if exchange is not None else {}
+        return exchange.taken if (exchange := self.last_exchange(partition, member)) else {}
 
     def _key(self, partition: int, member: int) -> bytes:
         return keyspace.certificate(partition, self._peers.all[member].name)
@@ -238,6 +246,7 @@ class Certificates:
         identity = self._identity
         if self._changes != identity.changes or len(self._stores) != len(self._peers.all):
             self._changes = identity.changes
+            self._durable = {}  # they may be with stores that are no more
             self._stores = [b"" if p.gone else identity.store_of(p.name) for p in self._peers.all]
             self._stores[self._peers.me] = identity.store
             self._tags = {}

@@ -84,13 +84,16 @@ class Conductor:
         latest = topology.epoch == raft.commit == raft.log.last
         if latest and (change := self._acceptors.next(topology, self.reports)) is not None:
             return change
-        if topology.unplanned or not there <= self._weighed:
+        if topology.unplanned or _leads_to_dead(topology) or not there <= self._weighed:
             if not latest:
                 return None
-            self._weighed = frozenset(there)
-            goals = plan(_without(topology, joining - there))
-            return SetPlan(topology.epoch, [[at, *goal] for at, goal in sorted(goals.items())])
-        rows = (self._steps(topology) + (self._beginning(topology) if latest else []))[:ROWS_MAX]
+            weighed = _without(topology, joining - there)
+            if len(weighed.staying) >= topology.replication:  # else it waits for those that join
+                self._weighed = frozenset(there)
+                goals = plan(weighed)
+                return SetPlan(topology.epoch, [[at, *goal] for at, goal in sorted(goals.items())])
+        begins = latest and not topology.unplanned
+        rows = (self._steps(topology) + (self._beginning(topology) if begins else []))[:ROWS_MAX]
         if rows:
             return SetSeats(rows)
         left = self._gone(raft, topology, now)
@@ -177,6 +180,11 @@ def _without(topology: Topology, absent: Collection[int]) -> Topology:
     """As if nothing were to be given to these."""
     members = (each._replace(weight=0) if each.number in absent else each for each in topology.members)
     return replace(topology, members=tuple(members)) if absent else topology
+
+
+def _leads_to_dead(topology: Topology) -> bool:
+    """Whether somebody is to hold what he is to be rid of, as a plan may say that was made by a user."""
+    return any(not topology.dead.isdisjoint(goal) for goal in topology.plan.values())
 
 
 def _in_turn(topology: Topology) -> list[int]:

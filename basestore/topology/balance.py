@@ -26,7 +26,7 @@ from basestore.config import MEMBERS_MAX
 from basestore.repair.moving import has_left_enough
 from basestore.repair.seats import score
 from basestore.topology.quotas import Zones, quotas
-from basestore.topology.topology import MemberEntry, Topology
+from basestore.topology.topology import TAKEN_BACK, MemberEntry, Topology
 
 _COSTS: Final = (-1, 0, 1)  # of a step, in seats that move
 _COST: Final = 2 * MEMBERS_MAX  # of a seat that moves, in steps: more than a path has
@@ -73,7 +73,7 @@ def zones_short(topology: Topology) -> str:
 def _present(topology: Topology, partition: int, staying: Collection[int]) -> tuple[int, ...]:
     """The members that hold a partition; of one that is being moved those that will, if all of them stay and
     it is not to be taken back, or too few of those that do are left."""
-    seats, back = topology.seats[partition], topology.goal(partition) == topology.seats[partition].old
+    seats, back = topology.seats[partition], topology.plan.get(partition) == TAKEN_BACK
     away = topology.dead | topology.barred.get(partition, frozenset())
     goes_on = not back and all(number in staying for number in seats.new)
     return seats.new if goes_on or not has_left_enough(seats, away) else seats.old

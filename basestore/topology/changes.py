@@ -184,8 +184,9 @@ class TakeIn(NamedTuple):
 
 @_kind(18)
 class TakeBack(NamedTuple):
-    """These partitions, or with none named all, are to be held by those that hold them now; the leader gives
-    back what is under way, once enough of these are known to have what they must."""
+    """These partitions, or with none named all, are to stay with those that hold them now; the leader gives
+    back what is under way, once enough of these are known to have what they must. If a move ends first, it
+    has ended."""
 
     partitions: list[int]
 

@@ -41,7 +41,7 @@ from basestore.topology.changes import (
     TakeBack,
     TakeIn,
 )
-from basestore.topology.topology import MemberEntry, Refused, Topology
+from basestore.topology.topology import TAKEN_BACK, MemberEntry, Refused, Topology
 
 _GOING = {Standing.DRAINING: "is being drained", Standing.DEAD: "is dead, and being removed"}
 
@@ -204,7 +204,7 @@ def cancel_moves(was: Topology, change: CancelMoves, index: int) -> tuple[Topolo
 
 def take_back(was: Topology, change: TakeBack, index: int) -> tuple[Topology, int]:
     after, under_way = _taken_back(was, change.partitions)
-    return replace(after, plan={**after.plan, **{at: of.old for at, of in under_way.items()}}), UNNUMBERED
+    return replace(after, plan={**after.plan, **dict.fromkeys(under_way, TAKEN_BACK)}), UNNUMBERED
 
 
 def _taken_back(was: Topology, partitions: list[int]) -> tuple[Topology, dict[int, Seats]]:
@@ -241,7 +241,8 @@ def _planned(was: Topology, goals: Mapping[int, tuple[int, ...]]) -> dict[int, t
     return {
         partition: goal
         for partition, goal in goals.items()
-        if was.seats[partition].stage is not Stage.STILL or set(was.seats[partition].old) != set(goal)
+        if was.seats[partition].stage is not Stage.STILL
+        or (goal != TAKEN_BACK and set(was.seats[partition].old) != set(goal))
     }
 
 

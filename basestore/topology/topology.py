@@ -29,6 +29,7 @@ VERSION: Final = 1  # of its form: nothing is planned, and nothing has ever move
 PLANNED_VERSION: Final = 2  # written of what has moved, too, before it was said who had come when
 MOVED_VERSION: Final = 3
 BARRED_VERSION: Final = 4  # written while anybody is barred
+TAKEN_BACK: Final = ()  # as a goal: that of a move that is to be taken back
 OUTCOMES_MAX: Final = 1024
 BUCKETS_MAX: Final = 1000
 DROPPED_MAX: Final = 1000
@@ -100,11 +101,12 @@ class Topology:
     """`members` by ascending number; those that have left are among them. `seats` by partition, in members'
     numbers. `founded`: the metadata group has come to its size once. `last_bucket`: the greatest number that
     a bucket was ever given; `dropped_since`: the epoch of the last drop, 0 without one, though what was
-    dropped may be forgotten. `plan`: by partition, who is to hold it, as long as others do; `unplanned`: the
-    members have changed, or what is to be held, and the leader is to make a plan. `came`: by partition and
-    member, since which epoch it has had its seat without a break, where that is not since the founding.
-    `barred`: by partition, the members that are no acceptors of it, though they have a seat: they have come
-    to another store, and were not taken in since."""
+    dropped may be forgotten. `plan`: by partition, who is to hold it, as long as others do; TAKEN_BACK: who
+    has held it, as long as its move has not ended. `unplanned`: the members have changed, or what is to be
+    held, and the leader is to make a plan. `came`: by partition and member, since which epoch it has had its
+    seat without a break, where that is not since the founding. `barred`: by partition, the members that are
+    no acceptors of it, though they have a seat: they have come to another store, and were not taken in
+    since."""
 
     epoch: int
     cluster: bytes
@@ -154,7 +156,8 @@ class Topology:
 
     def goal(self, partition: int) -> tuple[int, ...]:
         """Who is to hold it in the end."""
-        return self.plan.get(partition, self.seats[partition].new)
+        seats = self.seats[partition]
+        return self.plan.get(partition, seats.new) or seats.old
 
     @property
     def stranded(self) -> dict[int, int]:
@@ -215,7 +218,8 @@ class Topology:
     def without_serial(self) -> "Topology":
         """As who knows nothing of serial buckets can read it."""
         buckets = {name: bucket for name, bucket in self.buckets.items() if not bucket.rule.serial}
-        return replace(self, buckets=buckets, barred={})
+        plan = {at: goal for at, goal in self.plan.items() if goal != TAKEN_BACK}
+        return replace(self, buckets=buckets, barred={}, plan=plan)
 
     # --- form ------------------------------------------------------------------------------------
 
@@ -337,7 +341,11 @@ def _inconsistent(is_: Topology) -> str:
     able = {each.number for each in is_.present}
     if not is_.seats or any(each.wrong(able) or each.since > is_.epoch for each in is_.seats):
         return "its seats cannot be"
-    if any(not 0 <= at < len(is_.seats) or Seats.still(to).wrong(able) for at, to in is_.plan.items()):
+    if any(not 0 <= at < len(is_.seats) for at in is_.plan):
+        return "its plan cannot be"
+    going_back = {at for at, goal in is_.plan.items() if goal == TAKEN_BACK}
+    goals = (goal for at, goal in is_.plan.items() if at not in going_back)
+    if not going_back <= is_.moving.keys() or any(Seats.still(goal).wrong(able) for goal in goals):
         return "its plan cannot be"
     for at, of in is_.came.items():
         seats = is_.seats[at] if 0 <= at < len(is_.seats) else None

@@ -216,6 +216,8 @@ class TestProposer:
         assert again._replace(identity=version(5)).weigh(expired, 100) is Next.UNKNOWN
         assert again._replace(identity=version(5), again=False).weigh(expired, 100) is Next.LOST
         assert again.weigh(Known(None, True), 0) is Next.UNKNOWN
+        early = Known(record(2), True)  # version 3, which it has seen at few, may be chosen yet
+        assert again._replace(identity=version(5)).weigh(early, 0) is Next.UNKNOWN
         for condition in (UNCONDITIONAL, IF_ABSENT, IF_VALUE, ADD):
             assert write(condition, again=True).weigh(Known(None, True), 0) is Next.UNKNOWN
 

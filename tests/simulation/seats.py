@@ -217,7 +217,7 @@ class Held(NamedTuple):
         goes = known != LEFT and (known != DEAD or dead) and len(self.staying - {number}) >= self.replicas
         if not goes or by not in self.staying:
             return None
-        goals = {at: self.plan.get(at, seats.new) for at, seats in enumerate(self.seats)}
+        goals = {at: self.plan.get(at, seats.new) or seats.old for at, seats in enumerate(self.seats)}
         theirs = {at: goal for at, goal in goals.items() if number in goal}
         if any(by in goal for goal in theirs.values()):
             return None
@@ -282,7 +282,7 @@ class Held(NamedTuple):
                 for at, each in enumerate(seats)
             )
         else:
-            plan |= back
+            plan |= dict.fromkeys(back, ())  # until its move ends, either way
         standing = {**self.standing, **dict.fromkeys(kept, MEMBER)}
         unplanned = self.unplanned and bool(named)
         return self._replace(seats=seats, plan=plan, unplanned=unplanned, standing=standing)
@@ -300,7 +300,7 @@ class Held(NamedTuple):
         return {
             at: goal
             for at, goal in goals.items()
-            if self.seats[at].stage != STILL or set(self.seats[at].old) != set(goal)
+            if self.seats[at].stage != STILL or (goal and set(self.seats[at].old) != set(goal))
         }
 
 

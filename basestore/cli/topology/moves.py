@@ -239,8 +239,8 @@ def cancel(target: Target, partitions: tuple[int, ...], repeat: str | None) -> i
     """Take moves back: each PARTITION, or all, stay with those that hold them now.
 
     What is under way goes back once these are known to have all that they must, which takes a moment; see
-    `basestore topology moves`. With all of them taken back nobody is drained any more either; who was said to be dead stays so. Moves
-    that have ended are not undone: that takes a new one.
+    `basestore topology moves`. Moves that have ended are not undone: that takes a new one. With all of them
+    taken back nobody is drained any more either; who was said to be dead stays so.
 
     \b
     Example:

@@ -11,7 +11,7 @@ from basestore.protocol.heartbeats import Remembered
 from basestore.repair.seats import Seats, Stage
 from basestore.replica.identity import State
 from basestore.rows import row_partition
-from basestore.topology.changes import DrainMember, RemoveMember
+from basestore.topology.changes import AddMember, DrainMember, RemoveMember, ReplaceMember, TakeBack
 from tests.worlds.changing import leaders
 from tests.worlds.moving import asked, finish, number, topology
 from tests.worlds.world import TICK_S, World
@@ -202,3 +202,33 @@ def test_one_that_was_lost_is_known_to_others_than_the_dead(open_anew: bool) -> 
     finish(world)
     assert node.identity.counts
     assert {world.look(0, key, Level.ALL).value for key in KEYS} == {b"old"}
+
+
+def test_a_plan_that_would_leave_seats_to_the_dead_is_made_anew() -> None:
+    """A cancel has left two where they were, and a user has the third replaced."""
+    world = loaded(7, 3, 1)
+    of = indices(world)
+    *dead, third = topology(world).seats[0].old
+    by, *_ = (each for each in of if each not in (*dead, third))
+    for each in dead:
+        world.stop(of[each])
+    for each in dead:
+        asked(world, RemoveMember(each), of[by])
+        asked(world, TakeBack([]), of[by])
+    assert topology(world, of[by]).stranded == dict.fromkeys(dead, 1)
+    asked(world, ReplaceMember(third, by, dead=False), of[by])
+    finish(world, of[by])
+    assert len(set(topology(world, of[by]).seats[0].old) - {*dead, third}) == 3
+    assert world.look(of[by], KEYS[0]).value == b"old"
+
+
+def test_while_too_few_are_there_to_be_given_anything_what_is_planned_stands() -> None:
+    """Two are drained, one is to take their place and is away: no plan is made without it."""
+    world = loaded(4, 3, 1)
+    asked(world, AddMember("n9", "127.0.0.1:9999", "", 1, b""))
+    world.run(1.0)
+    for at in (0, 1):
+        asked(world, DrainMember(number(world, at)))
+    world.run(3.0)
+    assert topology(world).unplanned
+    assert not topology(world).moving

@@ -13,6 +13,7 @@ from basestore.repair.seats import Seats, Stage
 from basestore.topology.changes import (
     KINDS,
     AddMember,
+    CancelMoves,
     Change,
     CreateBucket,
     DropBucket,
@@ -33,6 +34,7 @@ from basestore.topology.entries import (
     BrokenEntry,
     Suggestion,
     UnknownEntry,
+    content_of,
     decode_entry,
     encode_entry,
 )
@@ -78,6 +80,10 @@ def test_every_kind_has_its_number_for_ever() -> None:
     }  # fmt: skip
     assert encode_entry(SAID).hex() == "870107030503616b6176"
     assert encode_entry(Suggestion(Founded(), 0, 65534, 0)).hex() == "85010019fffe0008"
+
+
+def test_a_cancel_is_the_same_wish_in_either_words() -> None:
+    assert content_of(TakeBack([7])) == content_of(CancelMoves([7])) != content_of(CancelMoves([8]))
 
 
 def good() -> list[Any]:

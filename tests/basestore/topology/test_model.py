@@ -156,7 +156,7 @@ class Model:
     def forget_reached(self) -> None:
         for partition, goal in list(self.plan.items()):
             _, stage, old, _ = self.seats[partition]
-            if stage == "still" and {*old} == {*goal}:
+            if stage == "still" and (not goal or {*old} == {*goal}):
                 del self.plan[partition]
 
     def replace(self, number: int, by: int, *, dead: bool) -> bool:
@@ -166,7 +166,7 @@ class Model:
             return False
         if len([each for each in self.staying() if each != number]) < self.replication:
             return False
-        goals = {at: self.plan.get(at, self.seats[at][3]) for at in (0, 1)}
+        goals = {at: self.plan.get(at, self.seats[at][3]) or self.seats[at][2] for at in (0, 1)}
         theirs = {at: goal for at, goal in goals.items() if number in goal}
         if any(by in goal for goal in theirs.values()):
             return False
@@ -194,7 +194,7 @@ class Model:
                 self.seats[at] = (index, "still", old, old)
                 self.come(index, at, old)
             elif stage != "still":
-                self.plan[at] = old
+                self.plan[at] = ()
         for member in draining:
             member[2] = "member"
         self.unplanned = self.unplanned and bool(partitions)

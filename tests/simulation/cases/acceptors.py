@@ -6,6 +6,7 @@ from functools import partial
 from unittest.mock import patch
 
 from basestore.anti_entropy import roots
+from basestore.anti_entropy.certificates import Certificates
 from basestore.cluster.finishing import Finishing
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.seating import Seating
@@ -135,6 +136,7 @@ class Said:
         self.seating = seating()
         self.finishing = Finishing(self.seating, self.node.peers, self.durable.append, lambda member: A)
         self.finishing.level = lambda: 12
+        self.finishing.unfinished = lambda partition, since: False
         self.world.settle()
 
     def hear(self, since: int) -> None:
@@ -166,6 +168,43 @@ def who_has_not_said_that_it_has_finished_was_not_met() -> None:
     certificates.finishing.hear(1, Outbox(set()), Finished([FinishedRow(0, 0, b"")]), world.now(0))
     world.settle()
     assert certificates.met(0) == {1}
+
+
+def has_met() -> tuple[World, Certificates]:
+    """A node that has met another, durably."""
+    world = World(3, logged=True)
+    certificates, group_commit = world.node(0).certificates, world.node(0).group_commit
+    certificates.finishing.level = lambda: 11  # nobody says that it has finished
+    certificates.certify(0, 1, MADE)
+    certificates.remember(0, 1, world.monotonic, peer_whole=True)
+    group_commit.commit()
+    group_commit.durable(group_commit.sequence)
+    assert certificates.met(0) == {1}
+    return world, certificates
+
+
+@shows("what is durable is forgotten for what is not yet")
+def who_was_met_stays_so_until_a_newer_proof_is_durable() -> None:
+    world, certificates = has_met()
+    certificates.certify(0, 1, MADE)
+    certificates.remember(0, 1, world.monotonic, peer_whole=True)
+    assert certificates.met(0) == {1}
+
+
+@shows("what a store had proven another proves")
+def who_comes_to_another_store_was_not_met() -> None:
+    world, certificates = has_met()
+    certificates.certify(0, 1, MADE)
+    certificates.remember(0, 1, world.monotonic, peer_whole=True)
+    former = certificates.store(1)
+    world.wipe(1)
+    world.start(1, link=False)
+    node, other = world.node(0), world.node(1)
+    node.introductions.hear_claim(1, Outbox(set()), other.identity.claim(), world.now(0))
+    assert certificates.store(1) != former
+    certificates.certify(0, 1, MADE)
+    certificates.remember(0, 1, world.monotonic, peer_whole=True)
+    assert certificates.met(0) == set()
 
 
 @shows("an exchange may have been begun before the other side had finished")

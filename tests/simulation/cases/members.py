@@ -26,6 +26,7 @@ from basestore.topology.changes import (
     TakeBack,
 )
 from basestore.topology.entries import Suggestion, encode_entry
+from basestore.topology.topology import Topology
 from tests.simulation.cases import registry
 from tests.worlds.changing import Asked, change, leaders, voters
 from tests.worlds.moving import asked, finish, number, topology
@@ -92,8 +93,19 @@ def a_move_that_is_to_be_taken_back_is_left_to_the_leader() -> None:
     assert not of.add(TakeBack([0])).error
     assert of.topology.seats == was
     assert of.topology.goal(0) == OLD
+    assert Topology.decode(of.topology.encode()) == of.topology
     assert not of.add(SetSeats([Seats.still(OLD).row(0)])).error
     assert not of.topology.plan
+
+
+@of_moves("what has ended is taken back")
+def a_move_that_ends_before_it_is_taken_back_has_ended() -> None:
+    of = log()
+    enter(of, Stage.FILL, Stage.JOINT)
+    assert not of.add(TakeBack([0])).error
+    assert not of.add(SetSeats([Seats.still(NEW).row(0)])).error
+    assert not of.topology.plan
+    assert of.topology.goal(0) == NEW
 
 
 @of_moves("any step is as good as the next")

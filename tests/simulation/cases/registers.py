@@ -191,7 +191,7 @@ def who_else_is_at_it_may_judge_by_another_clock_or_later() -> None:
     expected, identity = Version(3, 1, 3).encode(), Version(9, 1, 9).encode()
     held = Record.seal(
         RegisterWorld(1).digester, b"row", Version(8, 1, 8), b"v", expires_ms=99,
-        descent=expected + bytes(24),
+        descent=expected + Version(2, 1, 2).encode(),
     )  # fmt: skip
     for known_as in (b"", identity):
         again = Attempt(Condition.IF_VERSION, expected, b"proposal", known_as, again=True)
@@ -200,4 +200,12 @@ def who_else_is_at_it_may_judge_by_another_clock_or_later() -> None:
     assert absent.weigh(Known(held, True), 98) is Next.UNKNOWN
     assert absent._replace(final=True).weigh(Known(held, True), 98) is Next.LOST  # there none ever goes
     another = Attempt(Condition.IF_VERSION, Version(2, 1, 2).encode(), b"proposal", identity, again=True)
-    assert another.weigh(Known(held, True), 98) is Next.LOST  # that version never comes again
+    assert another.weigh(Known(held, True), 98) is Next.LOST  # its place was taken
+
+
+@shows("a version that is not there never comes", family="registers")
+def a_version_that_few_have_accepted_may_be_chosen_yet() -> None:
+    known = Known(Record.seal(RegisterWorld(1).digester, b"row", Version(3, 1, 3), b"v"), True)
+    expected, identity = Version(5, 1, 5).encode(), Version(9, 1, 9).encode()
+    again = Attempt(Condition.IF_VERSION, expected, b"proposal", identity, again=True)
+    assert again.weigh(known, 0) is Next.UNKNOWN

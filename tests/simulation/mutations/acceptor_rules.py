@@ -44,7 +44,11 @@ left_out("acceptors: taken in before it is complete", LOG | HELD, AcceptorChange
 # --- who has finished ----------------------------------------------------------------------------
 
 left_out("acceptors: sources need not have finished", LOG | HELD, Certificates, "met",
-         " if finishing.proves(partition, each, runs(each), begun_s)", "")  # fmt: skip
+         "if finishing.proves(partition, each, finishing.acceptor_of(each), last.begun_s)", "")  # fmt: skip
+left_out("acceptors: what is durable is forgotten for what is not yet", ENDS, Certificates, "remember",
+         "self._durable[partition, member] = before", "pass")  # fmt: skip
+left_out("acceptors: what a store had proven another proves", LOG | HELD, Certificates, "_known_stores",
+         "self._durable = {}", "pass")  # fmt: skip
 left_out("acceptors: an exchange may have been begun before the other side had finished", LOG | HELD,
          Finishing, "proves", " and heard_s < begun_s", "")  # fmt: skip
 left_out("acceptors: roots prove as of when they are answered", LOG | HELD, RootComparison, "_answer",

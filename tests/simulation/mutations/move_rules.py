@@ -200,7 +200,9 @@ left_out("moves: given up rows stay", ENDS, GivenUpRows, "look",
 left_out("moves: a cancelled move ends", LOG | HELD, member_changes, "cancel_moves",
          "Seats.still(of.old, index)", "Seats.still(of.new, index)", "moves")  # fmt: skip
 left_out("moves: what is taken back goes on", LOG | HELD, member_changes, "take_back",
-         "{at: of.old for at", "{at: of.new for at", "moves")  # fmt: skip
+         "dict.fromkeys(under_way, TAKEN_BACK)", "{}", "moves")  # fmt: skip
+left_out("moves: what has ended is taken back", LOG | HELD, member_changes, "_planned",
+         "goal != TAKEN_BACK and ", "", "moves")  # fmt: skip
 left_out("moves: a plan is not bound to its epoch", LOG | HELD, member_changes, "set_plan",
          "if change.made_at != index - 1:", "if False:", "moves")  # fmt: skip
 left_out("moves: any step is as good as the next", LOG | HELD, member_changes, "set_seats",

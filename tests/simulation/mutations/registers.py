@@ -101,8 +101,10 @@ left_out("registers: a compare is lost to what is not known to be chosen", SEEN,
 left_out("registers: what was sent is lost, and may be chosen yet", SEEN, Proposer, "_weigh",
          "lost = weighed in (Next.LOST, Next.NO_NUMBER) and", "lost = False and")  # fmt: skip
 left_out("registers: what may have expired elsewhere is lost to it", SEEN, Attempt, "_has_passed",
-         "return self.final or (self.condition is Condition.IF_VERSION and not there)",
+         "return self.final or (self.condition is Condition.IF_VERSION and replaced == self.expected)",
          "return True")  # fmt: skip
+left_out("registers: a version that is not there never comes", SEEN, Attempt, "_has_passed",
+         "replaced == self.expected", "record and record.known_as != self.expected")  # fmt: skip
 left_out("registers: a peek counts any accepted by a quorum as chosen", SEEN, rounds, "gathered_at",
          "ballot_of(each.record) == found.ballot and ", "")  # fmt: skip
 left_out("registers: a repetition is a write of its own", SEEN, Attempt, "weigh",
