@@ -367,7 +367,7 @@ def plan_of(topology: "Topology", wanted: MemberChange) -> Plan:
     after = judged.topology
     goals = plan(after) if after.unplanned else after.plan
     now = [seats.new for seats in topology.seats]
-    then = [goals.get(at, seats.new) for at, seats in enumerate(after.seats)]
+    then = [goals.get(at, seats.new) or seats.old for at, seats in enumerate(after.seats)]
     names = {each.number: each.name for each in after.members}
     moves = tuple(
         PlannedMove(at, tuple(names[each] for each in old), tuple(names[each] for each in new))
