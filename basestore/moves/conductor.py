@@ -4,7 +4,8 @@
     one joins      it is given nothing before its store counts: then a plan is made with it
     planned        so many partitions at once as the bounds allow begin to fill, the rest wait
     under way      each goes on when those that hold it say that it may (`repair/moving.py`)
-    not wanted     a move to others than the plan says is taken back
+    not wanted     a move to others than the plan says is turned, or taken back, once that loses nothing; if
+                   it ends first, it has ended
     acceptors      who is one, the leader sees to before all that (`acceptor_changes.py`)
     all is done    who is dead, or was drained and keeps no only copy of a write any more, and votes no more,
                    has left

@@ -36,7 +36,7 @@ _NOWHERE: Final = _COST * _COST
 def plan(topology: Topology) -> dict[int, tuple[int, ...]]:
     """By partition the numbers of the members that are to hold it, one for each replica; only of partitions
     that others hold, or will when their move has ended. Empty, too, where fewer members stay than there are
-    to be replicas: no command is let make such a topology."""
+    to be replicas: none is to be made then (`moves/conductor.py`)."""
     members = topology.staying
     if len(members) < topology.replication:
         return {}
