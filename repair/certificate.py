@@ -58,16 +58,19 @@ class LastExchange(NamedTuple):
     taken       sequences under which entries of the other side are stored here, as runs of origin 0. They
                 came after the snapshot, so the certificate does not cover them; but the other side has them
     batch       with this one all of that is durable here; the other side has said so of its part
+    stores      of both sides
     """
 
     begun_s: float
     peer_whole: bool
     taken: Runs
     batch: int
+    stores: bytes
 
-    def holds(self, durable: int) -> bool:
-        """Whether both sides hold all that they must, this one once so many batches are durable."""
-        return self.peer_whole and self.batch <= durable
+    def holds(self, stores: bytes, durable: int) -> bool:
+        """Whether both sides hold all that they must, if they run on these stores: this one once so many
+        batches are durable."""
+        return self.peer_whole and self.stores == stores and self.batch <= durable
 
 
 class Claim(NamedTuple):

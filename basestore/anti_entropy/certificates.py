@@ -205,10 +205,10 @@ class Certificates:
     ) -> None:
         """This exchange has made the newest certificate with the member, which was staged just now
         (`certify`): with its batch all that came before is durable."""
-        before = self._last_exchanges.get((partition, member))
-        if before is not None and before.holds(self._group_commit.durable_sequence):
+        before, stores = self._last_exchanges.get((partition, member)), self.stores(member)
+        if before is not None and before.holds(stores, self._group_commit.durable_sequence):
             self._durable[partition, member] = before
-        last = LastExchange(begun_s, peer_whole, taken or {}, self._group_commit.open_batch)
+        last = LastExchange(begun_s, peer_whole, taken or {}, self._group_commit.open_batch, stores)
         self._last_exchanges[partition, member] = last
 
     def last_exchange(self, partition: int, member: int) -> LastExchange | None:
@@ -226,7 +226,7 @@ class Certificates:
             each
             for each in self.others[partition]
             for last in (self.last_exchange(partition, each), self._durable.get((partition, each)))
-            if last and last.holds(durable)
+            if last and last.holds(self.stores(each), durable)
             if finishing.proves(partition, each, finishing.acceptor_of(each), last.begun_s)
         }
 
@@ -246,7 +246,6 @@ class Certificates:
         identity = self._identity
         if self._changes != identity.changes or len(self._stores) != len(self._peers.all):
             self._changes = identity.changes
-            self._durable = {}  # they may be with stores that are no more
             self._stores = [b"" if p.gone else identity.store_of(p.name) for p in self._peers.all]
             self._stores[self._peers.me] = identity.store
             self._tags = {}

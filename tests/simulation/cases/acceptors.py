@@ -194,8 +194,6 @@ def who_was_met_stays_so_until_a_newer_proof_is_durable() -> None:
 @shows("what a store had proven another proves")
 def who_comes_to_another_store_was_not_met() -> None:
     world, certificates = has_met()
-    certificates.certify(0, 1, MADE)
-    certificates.remember(0, 1, world.monotonic, peer_whole=True)
     former = certificates.store(1)
     world.wipe(1)
     world.start(1, link=False)

@@ -8,6 +8,7 @@ from basestore.cluster.seating import Seating
 from basestore.membership import metadata_group
 from basestore.moves.acceptor_changes import AcceptorChanges
 from basestore.repair import moving
+from basestore.repair.certificate import LastExchange
 from basestore.topology import member_changes
 from basestore.topology.topology import Topology
 from tests.simulation.mutations.move_rules import ENDS, HELD, left_out
@@ -47,8 +48,8 @@ left_out("acceptors: sources need not have finished", LOG | HELD, Certificates, 
          "if finishing.proves(partition, each, finishing.acceptor_of(each), last.begun_s)", "")  # fmt: skip
 left_out("acceptors: what is durable is forgotten for what is not yet", ENDS, Certificates, "remember",
          "self._durable[partition, member] = before", "pass")  # fmt: skip
-left_out("acceptors: what a store had proven another proves", LOG | HELD, Certificates, "_known_stores",
-         "self._durable = {}", "pass")  # fmt: skip
+left_out("acceptors: what a store had proven another proves", LOG | HELD, LastExchange, "holds",
+         "self.stores == stores and ", "")  # fmt: skip
 left_out("acceptors: an exchange may have been begun before the other side had finished", LOG | HELD,
          Finishing, "proves", " and heard_s < begun_s", "")  # fmt: skip
 left_out("acceptors: roots prove as of when they are answered", LOG | HELD, RootComparison, "_answer",

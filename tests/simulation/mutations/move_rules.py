@@ -135,7 +135,7 @@ left_out("moves: a report counts after its entry", HELD, MoveReports, "of",
 left_out("moves: what lacks itself is a source", HELD, Exchanges, "_conclude",
          "whole = exchange.completeness.peer_whole", "whole = True", "crossings")  # fmt: skip
 left_out("moves: what is not durable yet is proven", HELD, LastExchange, "holds",
-         "self.peer_whole and self.batch <= durable", "self.peer_whole", "crossings")  # fmt: skip
+         "self.stores == stores and self.batch <= durable", "self.stores == stores", "crossings")  # fmt: skip
 
 # --- who counts ----------------------------------------------------------------------------------
 
