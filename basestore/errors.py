@@ -17,6 +17,7 @@
         |   |-- NoLeader        nobody leads the metadata group; data are served all the same
         |   |-- VersionLost     what a session has seen is on no replica any more
         |   |-- Contended       others were at the register for as long as the request could last
+        |   |-- Conflict        what a transaction has read or was to write has changed meanwhile
         |   `-- ClockSkew       this node's clock is too far from the others'
         `-- indefinite
             |-- WriteTimeout    may have happened; repeated as itself, it happens once
@@ -311,6 +312,13 @@ class Contended(RequestFailed):
     code = 14
 
 
+class Conflict(RequestFailed):
+    """A transaction was not committed, for another one, or a write, came between what it has read and what it
+    was to write. Nothing of it was done: begin it anew, and read again."""
+
+    code = 15
+
+
 class NoLeader(RequestFailed):
     """No majority of the metadata group's voters is reached, or it is not complete yet: so what the cluster
     is can neither be changed nor read by a leader's word. Nothing was changed. Data are served all the
@@ -337,7 +345,7 @@ _BY_CODE: dict[int, type[RequestFailed]] = {
     kind.code: kind
     for kind in (
         Unavailable, Overloaded, ClockSkew, WriteTimeout, ReadTimeout, ReplicaFailure, ConnectionLost,
-        TooStale, OutcomeUnknown, VersionLost, NoLeader, ChangeUnknown, Contended,
+        TooStale, OutcomeUnknown, VersionLost, NoLeader, ChangeUnknown, Contended, Conflict,
     )
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, Self
 
-OPERATIONS: Final = ("set", "delete", "get", "scan")
+OPERATIONS: Final = ("set", "delete", "get", "scan", "transaction")
 LEVELS: Final = ("any", "one", "quorum", "all", "serial")  # by their numbers in `consistency.Level`
 SENSELESS_LEVEL: Final = "invalid"
 
@@ -71,6 +71,9 @@ COUNTERS: Final[Mapping[str, str]] = {
     "register_conflicts": "Ballots that this node has refused, for it knew of a later one.",
     "register_forwards": "Requests of registers sent on to the member that writes their row.",
     "register_helps": "Tries of this node to finish a write that it found accepted: another's, or its own.",
+    "transaction_helps": "Intents of transactions that were in the way of this node's requests.",
+    "transaction_aborts": "Transactions that this node has ended, for they were not decided in time.",
+    "transaction_leftovers": "Transactions that this node has tidied up after, for they were left.",
     "disk_stalls": "How often no sync of the disk had ended for so long that this node stepped back.",
 }
 
@@ -88,12 +91,14 @@ FAILURES: Final[Mapping[int, str]] = {
     10: "outcome_unknown",
     11: "version_lost",
     14: "contended",
+    15: "conflict",
 }
 OUTCOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "set": (*WRITE_OUTCOMES, *FAILURES.values()),
     "delete": (*WRITE_OUTCOMES, *FAILURES.values()),
     "get": ("found", "missing", *FAILURES.values()),
     "scan": ("page", *FAILURES.values()),
+    "transaction": ("committed", *FAILURES.values()),
 }
 
 

@@ -90,6 +90,7 @@ from basestore.replica.summaries import Summaries
 from basestore.replica.sync_watch import SyncWatch
 from basestore.storage.engine import Engine
 from basestore.topology.buckets import Buckets
+from basestore.transactions.transactions import Transactions
 
 
 class Node:
@@ -136,6 +137,7 @@ class Node:
         finishing, admission, me = self.certificates.finishing, self.admission, self.me
         accepts = partial(self.membership.acceptor_of, me)
         self.registers = Registers(self.context, self.replica, accepts, finishing, admission, seed)
+        self.transactions = Transactions(self.context, self.registers, self.replica)
         self.turn = Turn(self.context, self.registers.receive)
         admission.handlers.update(self.registers.acceptors.handlers)  # what it has held back goes on there
         self.sync_watch = SyncWatch(self.group_commit, self.metrics, config.syncs)
@@ -176,6 +178,7 @@ class Node:
         own = NodeRequests(context, self.report, self.recovery, hints, delivery, late)
         topology = TopologyRequests(context, membership)
         self._own_requests = {**own.requests, **topology.requests, **self.moves.requests}
+        self._own_requests |= self.transactions.requests
 
     def _begin_handoff(self, buckets: Buckets, placement: Placement, now: Instant) -> None:
         commit, open_ms = self.group_commit, self.config.cluster.open_ms
@@ -290,15 +293,12 @@ class Node:
         self.group_commit.offer_again()  # not with every step: it takes as long as to store the batch
         if not self.group_commit.stalled:  # all this stages more
             self.dropped_hints.tick()
-            self.moved_hints.tick(now)
-            self.delivery.tick(now)
-            self._debt_check.tick(now)
-            self.late_hints.tick(now)
-            self.healing.tick(now)
-            self.recovery.tick(now)
-            self.identity.tick(now)
+            rooms = self.moved_hints, self.delivery, self._debt_check, self.late_hints, self.healing
+            for room in (*rooms, self.recovery, self.identity):
+                room.tick(now)
             self.feature_level.tick()
             self.registers.tick(now)
+            self.transactions.tick(now)
             self._ceiling.tick(now)
         self.membership.tick(now)
         self.moves.tick(now)

@@ -8,11 +8,14 @@ promised its proposer knows that, and decides:
     it may have been sent       looked for first, for nobody may have it applied twice: it is there; what it
     before                      was to replace is there, so it was not applied and never will be under an
                                 earlier ballot; or neither, and nobody can tell
+    another's intent is there   BLOCKED: what the row holds is not decided (`intents.py`); that is found
+                                out, and the intent settled, before anything else is weighed
 """
 
 import enum
 from typing import Final, NamedTuple
 
+from basestore.repair.intents import Intent
 from basestore.repair.paxos import Known, ballot_of, is_closed
 from basestore.repair.version import VERSION_BYTES, Record
 
@@ -21,13 +24,14 @@ NOTHING: Final = bytes(VERSION_BYTES)  # whose place a record took where there w
 
 class Condition(enum.Enum):
     """What a write depends on: that the row holds no value, a version, or a value. ADD adds to the number
-    that it holds."""
+    that it holds; SETTLE settles the intent that it holds, if that is of the transaction that is expected."""
 
     UNCONDITIONAL = 0
     IF_ABSENT = 1
     IF_VERSION = 2
     IF_VALUE = 3
     ADD = 4
+    SETTLE = 5
 
 
 class Next(enum.Enum):
@@ -38,6 +42,7 @@ class Next(enum.Enum):
     LOST      what is known holds the place that the write depends on: once that is chosen
     NO_NUMBER what is known is no number, or the sum would be too long for one: likewise
     UNKNOWN   the write may have been chosen, and its place taken since
+    BLOCKED   what is known is an intent of a transaction, and not of this write's
     """
 
     PROPOSE = 0
@@ -45,6 +50,7 @@ class Next(enum.Enum):
     LOST = 2
     NO_NUMBER = 3
     UNKNOWN = 4
+    BLOCKED = 5
 
 
 class Attempt(NamedTuple):
@@ -52,7 +58,8 @@ class Attempt(NamedTuple):
     `proposal`: what its client has drawn for it. `identity`: the version that it had first, encoded, once it
     was proposed; `meant`: what the write whose place it was to take is known by, once this proposer has sent
     it. `again`: another proposer may have sent it already. `final`: in its bucket nothing that is chosen ever
-    goes. `by`: what ADD adds, as decimal text."""
+    goes. `by`: what ADD adds, as decimal text. `lays`: the transaction whose intent it lays, if it does; its
+    proposal is that of no other write."""
 
     condition: Condition
     expected: bytes
@@ -62,15 +69,26 @@ class Attempt(NamedTuple):
     again: bool = False
     final: bool = False
     by: bytes = b"0"
+    lays: bytes = b""
+
+    @property
+    def begun(self) -> bool:
+        """Whether it may have been sent before, by whomever."""
+        return self.again or self.identity != b""
 
     def weigh(self, known: Known, wall_ms: int) -> Next:
         """What to do, by what a quorum knows. `wall_ms`: when what expires is judged."""
-        if self.identity or self.again:
+        record = known.record
+        if self.condition is Condition.SETTLE:
+            return Next.PROPOSE if lies_here(record, self.expected) else Next.LOST
+        if record is not None and record.intent:
+            return Next.STORED if lies_here(record, self.lays) else Next.BLOCKED
+        if self.begun:
             weighed = self._look(known)
             if weighed is not None:
                 return weighed
-        compared = self._compare(known.record, wall_ms)
-        if compared is Next.LOST and self.again and not self._has_passed(known.record):
+        compared = self._compare(record, wall_ms)
+        if compared is Next.LOST and self.again and not self._has_passed(record):
             return Next.UNKNOWN
         return compared
 
@@ -122,6 +140,11 @@ class Attempt(NamedTuple):
         """It is about to be sent under this version, encoded, in the place of what is known."""
         meant = known.record.known_as if known.record is not None else NOTHING
         return self._replace(identity=self.identity or version, meant=meant)
+
+
+def lies_here(record: Record | None, transaction: bytes) -> bool:
+    """Whether this is an intent of this transaction."""
+    return record is not None and record.intent and Intent.of(record).transaction == transaction
 
 
 NUMBER_BYTES_MAX: Final = 64

@@ -11,7 +11,8 @@ two records is comparing their heads:
     '------------------ head -----------------------'
 
 The record of a *register* (`paxos.py`) has its descent in front of the value, if flagged: what its write is
-known by, 24 bytes, and the same of the write whose place it took, 24 zeros if there was none.
+known by, 24 bytes, and the same of the write whose place it took, 24 zeros if there was none. One that is
+flagged as an *intent* holds in its value what a transaction will make of the row (`intents.py`).
 
 All integers are big-endian, so bytes sort as numbers do. The digest stands right after the
 version: it decides in the one case that should not exist, two records of one version.
@@ -46,7 +47,8 @@ _TOMBSTONE = 1
 _EXPIRES = 2
 _PROPOSED = 4
 _DESCENDS = 8
-MARKED = _TOMBSTONE | _EXPIRES  # flags of a record that may become due to be purged
+LAID = 16
+MARKED = _TOMBSTONE | _EXPIRES  # flags of a record that may become due to be purged; LAID: of an intent
 _WORD_MAX = (1 << 64) - 1
 # Where the value of a record begins, by those two flags.
 _VALUE_AT: Final = {
@@ -157,6 +159,11 @@ class Identity(NamedTuple):
             ) from None
 
 
+def is_intent(head: bytes) -> bool:
+    """Whether the record with this head, or that begins so, is an intent of a transaction."""
+    return bool(head[FLAGS_AT] & LAID)
+
+
 def is_tombstone(head: bytes) -> bool:
     """Whether the record with this head is a tombstone."""
     return bool(head[FLAGS_AT] & _TOMBSTONE)
@@ -259,6 +266,7 @@ class Record:
         expires_ms: int = 0,
         proposal: bytes = b"",
         descent: bytes = b"",
+        intent: bool = False,
     ) -> Self:
         """Make the record of a write; `expires_ms` is absolute, 0 for never. `proposal`: 8 bytes that its
         client has drawn, or none; `descent`: 48 bytes in a register, or none."""
@@ -267,6 +275,8 @@ class Record:
             flags |= _PROPOSED
         if descent:
             flags |= _DESCENDS
+        if intent:
+            flags |= LAID
         stamp = version.encode()
         rest = _TAIL.pack(flags, expires_ms) + proposal + descent + value
         return cls(stamp + digester.digest(row, stamp, rest) + rest)
@@ -286,6 +296,10 @@ class Record:
     @property
     def tombstone(self) -> bool:
         return is_tombstone(self.head)
+
+    @property
+    def intent(self) -> bool:
+        return is_intent(self.head)
 
     @property
     def expires_ms(self) -> int:
@@ -336,4 +350,5 @@ class Record:
 
     def __repr__(self) -> str:
         what = "tombstone" if self.tombstone else f"{len(self.value)} bytes"
+        what = f"intent of {what}" if self.intent else what
         return f"<Record {self.version} {what}>"

@@ -31,6 +31,7 @@ ROWS = """
     server  drill
     node
     observe  peering  moves
+    transactions
     handoff  groups  membership  registers
     coordinator  anti_entropy
     replica  client  intake

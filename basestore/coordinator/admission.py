@@ -50,13 +50,13 @@ def admit_write(
     """What is to be written, and whether it repeats an earlier attempt. `deferred`: it is kept, not begun, so
     it needs no room beside what is under way."""
     level = _level(context, request)
-    rule = _rule(context, request.bucket)
+    rule = rule_of(context, request.bucket)
     _check_serial(level, rule, request.bucket)
     if request.condition or request.expected or rule.serial:
         _check_condition(request, rule)
     if request.defer or deferred:
         _check_deferrable(context, level, rule)
-    _check_key(request.key)
+    check_key(request.key)
     if isinstance(request, Set):
         value, ttl_ms, tombstone = request.value, request.ttl_ms, False
     else:
@@ -78,10 +78,10 @@ def admit_write(
         identity = _identity_of(request)
         proposal = identity.proposal
     if not deferred:
-        _check_room(context, len(request.key) + len(value), now)
+        check_room(context, len(request.key) + len(value), now)
     # A disk that takes no batch still answers reads: only writes are refused for that.
     if context.group_commit.wary:
-        _check_disk(context, tombstone=tombstone and not deferred)  # a hint of a delete is a row more
+        check_disk(context, tombstone=tombstone and not deferred)  # a hint of a delete is a row more
     row = context.row(request.bucket, request.key)
     if context.peers.any_disk_behind and level is not ANY:
         _check_disks(context, row, level)
@@ -191,15 +191,15 @@ def _repeated(context: Context, identity: Identity, content: Content, now: Insta
 def admit_get(context: Context, request: Get, now: Instant) -> tuple[Level, bytes, Rule]:
     """The level, the row and its rule."""
     level = _read_level(context, request)
-    rule = _rule(context, request.bucket)
+    rule = rule_of(context, request.bucket)
     _check_serial(level, rule, request.bucket)
     if rule.serial and (request.stale_ms_max or request.degrade_ms > 0):
         raise InvalidRequest(
             f"replicas agree on each write to bucket {request.bucket!r}, so a read there is either serial, "
             f"and never stale, or at one: leave degrade and max_staleness out (--degrade, --max-staleness)"
         )
-    _check_key(request.key)
-    _check_room(context, context.load.answer_bytes, now)
+    check_key(request.key)
+    check_room(context, context.load.answer_bytes, now)
     if request.floor:
         version_of(request.floor[:VERSION_BYTES])
     if not request.repair and level is not ONE:
@@ -230,23 +230,23 @@ def _check_degrading(request: Get, level: Level) -> None:
 def admit_scan(context: Context, outbox: Outbox, request: Scan, now: Instant) -> tuple[Level, bytes, Rule]:
     """The level, the bucket and its rule."""
     level = _read_level(context, request)
-    rule = _rule(context, request.bucket)
+    rule = rule_of(context, request.bucket)
     _check_serial(level, rule, request.bucket)
     for name, part in (("prefix", request.prefix), ("place to go on from", request.after)):
         if len(part) > KEY_BYTES_MAX:
             raise InvalidRequest(f"the {name} has {len(part)} bytes; keys have at most {KEY_BYTES_MAX}")
     if request.limit < 1:
         raise InvalidRequest(f"a limit of {request.limit}; ask for at least 1 key")
-    _check_room(context, PAGE_BYTES_MAX, now, outbox)
+    check_room(context, PAGE_BYTES_MAX, now, outbox)
     return level, context.buckets.by_name[request.bucket].label, rule
 
 
 def admit_explain(context: Context, outbox: Outbox, request: Explain, now: Instant) -> tuple[bytes, Rule]:
     """The row and its rule."""
     check_timeout(context, request.timeout_ms)
-    rule = _rule(context, request.bucket)
-    _check_key(request.key)
-    _check_room(context, len(request.key) + SMALL_BYTES * len(context.peers.all), now, outbox)
+    rule = rule_of(context, request.bucket)
+    check_key(request.key)
+    check_room(context, len(request.key) + SMALL_BYTES * len(context.peers.all), now, outbox)
     return context.row(request.bucket, request.key), rule
 
 
@@ -255,14 +255,14 @@ def admit_survey(context: Context, outbox: Outbox, request: Survey, now: Instant
     partitions = context.placement.partitions
     first, total = request.first, partitions
     if request.key:
-        _rule(context, request.bucket)
-        _check_key(request.key)
+        rule_of(context, request.bucket)
+        check_key(request.key)
         first, total = row_partition(context.row(request.bucket, request.key)), 1
     elif request.partition >= 0:
         first, total = request.partition, 1
     if not 0 <= first < partitions:
         raise InvalidRequest(f"there is no partition {first}; this cluster has {partitions}, counted from 0")
-    _check_room(context, SURVEY_BYTES, now, outbox)
+    check_room(context, SURVEY_BYTES, now, outbox)
     return first, total
 
 
@@ -291,7 +291,7 @@ def check_timeout(context: Context, timeout_ms: int) -> None:
         )
 
 
-def _rule(context: Context, bucket: str) -> Rule:
+def rule_of(context: Context, bucket: str) -> Rule:
     held = context.buckets.by_name.get(bucket)
     if held is None:
         if context.peers.unknowing():
@@ -318,12 +318,12 @@ def _rule(context: Context, bucket: str) -> Rule:
     return held.rule
 
 
-def _check_key(key: bytes) -> None:
+def check_key(key: bytes) -> None:
     if not 0 < len(key) <= KEY_BYTES_MAX:
         raise InvalidRequest(f"the key has {len(key)} bytes; 1 to {KEY_BYTES_MAX} are allowed")
 
 
-def _check_room(context: Context, size: int, now: Instant, outbox: Outbox | None = None) -> None:
+def check_room(context: Context, size: int, now: Instant, outbox: Outbox | None = None) -> None:
     """Overloaded unless there is room for one more operation of `size` bytes, and for its answer in
     `outbox`, if that is given: an answer that may be large is not begun for a client that takes none."""
     if not context.operations.has_room(size, now):
@@ -347,7 +347,7 @@ def _check_disks(context: Context, row: bytes, level: Level) -> None:
         )
 
 
-def _check_disk(context: Context, *, tombstone: bool) -> None:
+def check_disk(context: Context, *, tombstone: bool) -> None:
     """Overloaded, naming the disk, unless it allows such a write: one that is nearly full takes deletes."""
     group_commit = context.group_commit
     reason = group_commit.refusal if tombstone else group_commit.wary

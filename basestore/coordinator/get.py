@@ -31,6 +31,7 @@ from basestore.errors import Overloaded, ReadTimeout, ReplicaFailure, RequestFai
 from basestore.instant import Instant
 from basestore.metrics import FAILURES
 from basestore.protocol.client import FINAL, LOSSY, Get, Got
+from basestore.repair.intents import before
 from basestore.repair.rule import Rule
 from basestore.repair.version import VERSION_BYTES
 from basestore.rows import row_partition
@@ -158,7 +159,7 @@ class ClientGet:
     def _answer(self, finding: Finding, stale_ms: int, now: Instant, because: str = "") -> None:
         """Send what was found; `because`: why that is degraded, if it is. Expiry is judged here, once, by the
         time at which the request came."""
-        context, request, record = self._context, self._request, finding.record
+        context, request, record = self._context, self._request, before(finding.record)
         found, value, version, expires_ms = False, b"", b"", 0
         if record is not None:
             time_ms = context.peers.clock.now_ms(self._begun) if record.expires_ms else 0
@@ -176,8 +177,8 @@ class ClientGet:
             request.id, found, value, version, expires_ms, finding.required, finding.responded,
             finding.diverged, finding.repaired, finding.final, *told,
         )  # fmt: skip
-        if record is not None and self._rule.serial:
-            answer = answer._replace(order=record.blob[:VERSION_BYTES])
+        if finding.record is not None and self._rule.serial:
+            answer = answer._replace(order=finding.record.blob[:VERSION_BYTES])
         size = SMALL_BYTES + len(value)
         context.load.answer_bytes += (size - context.load.answer_bytes) // 8
         seconds = now.monotonic - self._begun.monotonic

@@ -40,6 +40,7 @@ from basestore.protocol.client import Page, Scan
 from basestore.protocol.limits import PAGE_BYTES_MAX, PAGE_ROWS_MAX, ProtocolError
 from basestore.protocol.replication import Moved, Range, ReadRange, Rejected
 from basestore.repair.digest_tree import due_of
+from basestore.repair.intents import before
 from basestore.repair.read_repair import NOTHING, plan
 from basestore.repair.rule import Rule
 from basestore.repair.version import VERSION_BYTES, Record
@@ -233,6 +234,8 @@ class RangeScan(Operation):
                 break
             last = key
             confirmed, record = self._weigh(row)
+            if record is not None and record.intent:  # at ONE what was there before it will do
+                confirmed, record = self._level is Level.ONE, before(record)
             if not confirmed:
                 self._read(key, row, now)
                 living += 1  # or so it may be found
@@ -278,8 +281,8 @@ class RangeScan(Operation):
             self._context.load.scan_reads -= 1
             if isinstance(result, RequestFailed):
                 self._fail(result, now)
-            elif result.record is not None:
-                self._found.append((key, result.record))
+            elif (record := before(result.record)) is not None:
+                self._found.append((key, record))
             self._finish(now)
 
         try:

@@ -7,6 +7,7 @@ those of `coordinator/admission.py`.
 
 from typing import Final, NamedTuple
 
+from basestore.protocol.limits import TRANSACTIONS_SINCE
 from basestore.protocol.registry import ANSWERED, ANYTHING, message
 from basestore.repair.version import IDENTITY_BYTES, PROPOSAL_BYTES, VERSION_BYTES
 
@@ -228,3 +229,47 @@ class Failed(NamedTuple):
     @property
     def version(self) -> bytes:
         return self.identity[PROPOSAL_BYTES : PROPOSAL_BYTES + VERSION_BYTES]
+
+
+# --- transactions: several keys of registers at once -------------------------------------------------
+
+# What is done with a key. READ: nothing, but that it must hold what is expected.
+READ: Final = 0
+SET: Final = 1
+DELETE: Final = 2
+HOLDS_NOTHING: Final = bytes(VERSION_BYTES)  # in place of the version that is expected
+
+
+@message(110, since=TRANSACTIONS_SINCE)
+class Commit(NamedTuple):
+    """Do all of this to keys of registers at once, if each holds what is expected of it: the version that it
+    was read with, HOLDS_NOTHING, or, of a key that was not read, anything (empty). `kinds`: READ, SET with
+    its value and its `ttls_ms` (0: for ever), or DELETE; each key stands here once."""
+
+    id: int
+    timeout_ms: int
+    buckets: list[str]
+    keys: list[bytes]
+    kinds: list[int]
+    expected: list[bytes]
+    values: list[bytes]
+    ttls_ms: list[int]
+
+    def check(self) -> str:
+        columns = self.buckets, self.kinds, self.expected, self.values, self.ttls_ms
+        if any(len(column) != len(self.keys) for column in columns):
+            return "has columns of different lengths"
+        if not set(self.kinds) <= {READ, SET, DELETE}:
+            return "does what there is not"
+        return "" if set(map(len, self.expected)) <= {0, VERSION_BYTES} else "expects what is no version"
+
+
+@message(111, since=TRANSACTIONS_SINCE)
+class Committed(NamedTuple):
+    """All of it was done. `versions`: of the keys that were written, in their order."""
+
+    id: int
+    versions: list[bytes]
+
+    def check(self) -> str:
+        return "" if set(map(len, self.versions)) <= {VERSION_BYTES} else "names no version"

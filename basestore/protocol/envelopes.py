@@ -13,7 +13,7 @@ The classes, in the order in which they are served:
 
     ADMIN   status, explain, survey, hints: what an operator asks
     READ    gets
-    WRITE   sets and deletes
+    WRITE   sets and deletes, and transactions
     BULK    scans; and whatever else a client says is not urgent (an import)
 
 Writes at level ANY stand in frames of their own, whose class says DEFERRABLE too: where they would be refused
@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from basestore.consistency import Level
-from basestore.protocol.client import Delete, Get, Scan, Set
+from basestore.protocol.client import Commit, Delete, Get, Scan, Set
 from basestore.protocol.codec import Decoder, Message, encode
 from basestore.protocol.groups import GetMany, WriteMany, first, requested, singly, together
 from basestore.protocol.limits import WIRE_HIGHEST, ProtocolError
@@ -40,7 +40,10 @@ TIMEOUT_MS_SAID: Final = (1 << 32) - 1
 ADMIN, READ, WRITE, BULK = range(4)
 CLASSES: Final = ("admin", "read", "write", "bulk")
 DEFERRABLE: Final = 0x80
-_CLASSES: Final = {Get: READ, GetMany: READ, Set: WRITE, Delete: WRITE, WriteMany: WRITE, Scan: BULK}
+_CLASSES: Final = {
+    Get: READ, GetMany: READ, Set: WRITE, Delete: WRITE, WriteMany: WRITE, Scan: BULK,
+    Commit: WRITE,
+}  # fmt: skip
 _ENVELOPE: Final = struct.Struct(">QHIB")
 _HEADER: Final = struct.Struct(f">4sII{_ENVELOPE.size}s")
 HEADER_BYTES: Final = _HEADER.size
@@ -113,7 +116,7 @@ class Unsealed(NamedTuple):
 def class_of(request: Any) -> int:
     """The class that a request belongs to."""
     kind = _CLASSES.get(type(request), ADMIN)
-    return kind | DEFERRABLE if kind == WRITE and request.level == Level.ANY else kind
+    return kind | DEFERRABLE if kind == WRITE and getattr(request, "level", None) == Level.ANY else kind
 
 
 def most_of(kind: int) -> int:

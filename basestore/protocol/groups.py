@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from basestore.protocol.client import OUTCOME_STORED, Delete, Get, Got, Set, Written
+from basestore.protocol.client import OUTCOME_STORED, Commit, Delete, Get, Got, Set, Written
 from basestore.protocol.limits import GROUP_MAX
 from basestore.protocol.registry import message
 from basestore.protocol.replication import DIRECT, Applied, Apply, Held, HeldDigest, Read
@@ -248,6 +248,8 @@ def requested(message: Any) -> tuple[int, int]:
         return len(message.ids), sum(map(len, message.keys)) + sum(map(len, message.values))
     if kind is GetMany:
         return len(message.ids), sum(map(len, message.keys))
+    if kind is Commit:
+        return 1, sum(map(len, message.keys)) + sum(map(len, message.values))
     return 1, len(getattr(message, "key", b""))
 
 

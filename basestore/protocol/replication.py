@@ -8,16 +8,12 @@ leave it.
 
 from typing import Final, NamedTuple
 
-from basestore.protocol.limits import BUCKET_BYTES_MAX, SERIAL_SINCE
+from basestore.protocol.limits import BUCKET_BYTES_MAX, SERIAL_SINCE, TRANSACTIONS_SINCE
 from basestore.protocol.registry import ANSWERED, ANYTHING, message
 from basestore.repair.paxos import BALLOT_BYTES
 from basestore.repair.version import (
-    HEAD_BYTES,
-    IDENTITY_BYTES,
-    PROPOSAL_BYTES,
-    RECORD_BYTES_MIN,
-    VERSION_BYTES,
-)
+    HEAD_BYTES, IDENTITY_BYTES, PROPOSAL_BYTES, RECORD_BYTES_MIN, VERSION_BYTES,
+)  # fmt: skip
 from basestore.repair.write_repair import STORE_BYTES
 
 # The ways in of a record: from the coordinator itself, or a copy of what a replica holds.
@@ -280,12 +276,13 @@ class Peek(NamedTuple):
     deadline_ms: int
 
 
-@message(107, since=SERIAL_SINCE)
+@message(107, since=SERIAL_SINCE, added={"lays": TRANSACTIONS_SINCE, "as_is": TRANSACTIONS_SINCE})
 class Forward(NamedTuple):
     """From the node that a client has asked: do this with a register, as the one that writes its row.
     `reads`: nothing is written. `condition`, `expected` and `ttl_ms` as in Set; `identity`: the proposal,
     and, of an earlier attempt, the version behind it, if that is known; `again`: there was one. `left_ms`:
-    how long its client waits yet."""
+    how long its client waits yet. `lays`: the transaction whose intent is laid, or nothing; `as_is`: an
+    intent is read as the record that it is."""
 
     id: int
     row: bytes
@@ -298,8 +295,12 @@ class Forward(NamedTuple):
     again: bool
     reads: bool
     left_ms: int
+    lays: bytes = b""
+    as_is: bool = False
 
     def check(self) -> str:
+        if len(self.lays) not in (0, BALLOT_BYTES):
+            return "lays an intent of no transaction"
         if len(self.identity) not in (PROPOSAL_BYTES, WRITE_BYTES) or len(self.row) < 4:
             return "names no write"
         return "" if self.left_ms >= 0 and self.ttl_ms >= 0 else "has a time below 0"

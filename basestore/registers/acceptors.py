@@ -37,7 +37,7 @@ from basestore.protocol.replication import (
 )
 from basestore.registers.floors import Floors
 from basestore.repair.paxos import TOLD, Acceptor, TooLow, ballot_of, is_closed
-from basestore.repair.version import FLAGS_AT, MARKED, Record
+from basestore.repair.version import FLAGS_AT, LAID, MARKED, Record
 from basestore.replica.admission import Admission
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.many_rows import ManyRows
@@ -184,7 +184,7 @@ class Acceptors:
             record = self._state(row).accepted
             if not record:  # of an earlier tenure: void
                 continue
-            if (record[FLAGS_AT] | (held[FLAGS_AT] if held else 0)) & MARKED:
+            if (record[FLAGS_AT] | (held[FLAGS_AT] if held else 0)) & (MARKED | LAID):
                 replica.note_due(row, record, held)
             rows.append(row)
             records.append(record)
@@ -233,7 +233,7 @@ class Acceptors:
         except DamagedRecord as damage:
             outbox.put(Rejected(message.id, str(damage), True))
             return None
-        return self.floors.bind(partition, self._state(row)), learned, self._seating.since(partition) or 0
+        return self.floors.bind(row, self._state(row)), learned, self._seating.since(partition) or 0
 
     # --- what is kept ------------------------------------------------------------------------
 
@@ -348,7 +348,7 @@ class Acceptors:
     def standing(self, row: bytes) -> tuple[Acceptor, float]:
         """What it has promised and accepted of a row, and since when what it has accepted waits; 0: since
         before this start."""
-        return self.floors.bind(row_partition(row), self._state(row)), self._accepted_s.get(row, 0.0)
+        return self.floors.bind(row, self._state(row)), self._accepted_s.get(row, 0.0)
 
     # --- what goes ---------------------------------------------------------------------------
 

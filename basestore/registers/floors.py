@@ -4,12 +4,17 @@ accepted that much; and how much this one has.
 Who takes the place of an acceptor knows nothing of what that has promised: so it is told a floor, and raises
 its own to that before it counts (`cluster/finishing.py`). A floor that is closed is not needed any more.
 
+The register of a transaction is born with the ballot by which that is known promised to its coordinator
+(`repair/intents.py`), who draws it before anybody can ask of it: so it needs no prepare.
+
 Owns the floors that others have told, which `acceptors.py` stores, and the greatest ballots here, which it
 reads off what it has stored.
 """
 
 from basestore.repair.paxos import Acceptor, closed_ballot
 from basestore.replica.summaries import Summaries
+from basestore.rows import row_bucket, row_key, row_partition
+from basestore.topology.buckets import DECISIONS
 
 
 class Floors:
@@ -44,8 +49,9 @@ class Floors:
     def drop(self, partition: int) -> None:
         self._told.pop(partition, None)
 
-    def bind(self, partition: int, state: Acceptor) -> Acceptor:
-        """What it has promised and accepted, as if it had promised the floor of the partition."""
-        if self._told and (floor := self._told.get(partition, b"")) > state.promised:
-            return state._replace(promised=floor)
-        return state
+    def bind(self, row: bytes, state: Acceptor) -> Acceptor:
+        """What it has promised and accepted, as if it had promised the floor of the partition, too."""
+        floor = self._told.get(row_partition(row), b"") if self._told else b""
+        if row_bucket(row) == DECISIONS:
+            floor = max(floor, row_key(row))
+        return state._replace(promised=floor) if floor > state.promised else state

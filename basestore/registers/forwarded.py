@@ -98,11 +98,14 @@ class Forwarded(Operation):
 def _forward(request: int, task: Task, now: Instant) -> Forward:
     left_ms = max(0, int((task.deadline - now.monotonic) * 1e3))
     if task.write is None:
-        return Forward(request, task.row, b"", 0, False, 0, b"", bytes(PROPOSAL_BYTES), False, True, left_ms)
+        return Forward(
+            request, task.row, b"", 0, False, 0, b"", bytes(PROPOSAL_BYTES), False, True, left_ms,
+            as_is=task.as_is,
+        )  # fmt: skip
     content, attempt = task.write
     return Forward(
         request, task.row, content.value, content.ttl_ms, content.tombstone, attempt.condition.value,
-        attempt.expected, attempt.proposal + attempt.identity, attempt.again, False, left_ms,
+        attempt.expected, attempt.proposal + attempt.identity, attempt.again, False, left_ms, attempt.lays,
     )  # fmt: skip
 
 
@@ -110,11 +113,18 @@ def task_of(asked: Forward, rule: Rule, condition: Condition, timeout_ms_max: in
     """What another node asks for; it lasts as long as its client waits, but no longer than any request."""
     deadline = now.monotonic + min(asked.left_ms, timeout_ms_max) / 1e3
     if asked.reads:
-        return Task(asked.row, deadline)
+        return Task(asked.row, deadline, as_is=asked.as_is)
     drawn, identity = asked.identity[:PROPOSAL_BYTES], asked.identity[PROPOSAL_BYTES:]
     content = Content(asked.row, asked.value, asked.ttl_ms, asked.tombstone, rule, 0, drawn)
     attempt = Attempt(
-        condition, asked.expected, drawn, identity, again=asked.again, final=rule.immutable, by=asked.value
+        condition,
+        asked.expected,
+        drawn,
+        identity,
+        again=asked.again,
+        final=rule.immutable,
+        by=asked.value,
+        lays=asked.lays,
     )
     return Task(asked.row, deadline, Write(content, attempt))
 

@@ -3,16 +3,34 @@
 from basestore.coordinator.attempts import OTHER_CONTENT
 from basestore.errors import Contended, InvalidRequest, OutcomeUnknown, RequestFailed
 from basestore.instant import Instant
-from basestore.protocol.client import OUTCOME_STORED
+from basestore.protocol.client import OUTCOME_LOST, OUTCOME_STORED
 from basestore.registers.task import Done, Report, Result, Task
-from basestore.repair.compare_and_set import NUMBER_BYTES_MAX, Condition, number_of
-from basestore.repair.version import Identity, Record, Version
+from basestore.repair.compare_and_set import NUMBER_BYTES_MAX, Attempt, Condition, Next, number_of
+from basestore.repair.version import VERSION_BYTES, Identity, Record, Version
 
 _WHO = "; `basestore status` shows who is down, or not taken in yet"
 UNREAD = (
     "timeout: too few replicas of this register have answered in time, or others were at it; a read changes "
     f"nothing. Try again later, or with more time; or read at one, which may be stale{_WHO}"
 )
+
+
+def concluded(
+    weighed: Next, record: Record | None, attempt: Attempt | None, judged_ms: int, required: int,
+    replicas: list[int],
+) -> Result:  # fmt: skip
+    """What became of it, by the record that is chosen. `required` and `replicas` as in `Written`."""
+    if weighed is Next.NO_NUMBER:
+        return no_number(record.value if record is not None else b"")
+    outcome = OUTCOME_LOST if weighed is Next.LOST else OUTCOME_STORED
+    order = record.blob[:VERSION_BYTES] if record is not None else b""
+    if record is not None and outcome == OUTCOME_LOST and not record.live(judged_ms):
+        record = None
+    version = attempt.identity if attempt is not None else b""
+    same = record is not None and (attempt is None or record.proposal == attempt.proposal)
+    if outcome == OUTCOME_STORED and same and record is not None:
+        version = record.known_as  # another proposer may have made it, under a version of its own
+    return Done(outcome, version, order, record, required, replicas)
 
 
 def contended() -> Contended:
@@ -64,7 +82,7 @@ def checked(task: Task, result: Result) -> Result:
         return result
     content, attempt, found = *task.write, result.record
     mine = found is not None and found.proposal == attempt.proposal
-    if found is None or not (mine and attempt.again) or attempt.condition is Condition.ADD:
+    if found is None or not (mine and attempt.again) or attempt.condition is Condition.ADD or attempt.lays:
         return result
     same = (found.value, found.tombstone) == (content.value, content.tombstone)
     return result if same else InvalidRequest(OTHER_CONTENT)

@@ -31,18 +31,17 @@ from basestore.consistency import Level
 from basestore.coordinator.context import Context
 from basestore.errors import ClockSkew, ReadTimeout, RequestFailed, Unavailable
 from basestore.instant import Instant
-from basestore.protocol.client import OUTCOME_LOST, OUTCOME_STORED
 from basestore.protocol.replication import Accept, Peek, Prepare, Promised, Refused, Rejected
 from basestore.registers.announcements import Announcements
-from basestore.registers.outcomes import UNREAD, contended, no_number, undecided, unknown
+from basestore.registers.outcomes import UNREAD, concluded, contended, undecided, unknown
 from basestore.registers.records import again, own
 from basestore.registers.round import ASKING, Phase, Round, back_off_s
 from basestore.registers.skipped_prepares import Skip, SkippedPrepares
-from basestore.registers.task import Done, Report, Result, Shown, Task
+from basestore.registers.task import Blocked, Report, Result, Shown, Task
 from basestore.repair.clock import NotYet
 from basestore.repair.compare_and_set import Next
 from basestore.repair.paxos import Known, Told, ballot_of
-from basestore.repair.version import VERSION_BYTES, Identity, Record
+from basestore.repair.version import Identity, Record
 from basestore.rows import row_partition
 
 WIDEN_S: Final = 0.05  # until a read asks the others, too
@@ -67,7 +66,7 @@ class Proposer(Anew):
         self._task, self._report, self._partition = task, report, row_partition(task.row)
         self._attempt = task.write.attempt if task.write else None
         self._phase, self._again_s, self._failures = Phase.QUEUED, NEVER, 0
-        self._sent = False  # a record was: it may come to be chosen
+        self._sent = self._attempt is not None and self._attempt.meant != b""  # it may come to be chosen
         self._judged_ms = 0  # when it was judged last whether a record has expired
         self._ballot = self._following = b""
         self._after = Next.STORED
@@ -86,21 +85,26 @@ class Proposer(Anew):
         """What the row held at a moment behind that in which this was asked for: a read has its answer, and
         so has a compare that fails by it. What goes out in a step goes after all that came in by then."""
         task, attempt = self._task, self._attempt
-        if self._queued_s > shown.asked_s or task.must_ask is not None or (attempt and attempt.again):
+        if self._queued_s > shown.asked_s or task.must_ask is not None or (attempt and attempt.begun):
             return
-        weighed = Next.STORED
+        weighed = self._read_weighed(shown.record)
         if attempt is not None:
             if (time_ms := self._judge_time(shown.record, now)) is None:
                 return
             weighed = attempt.weigh(Known(shown.record, True), time_ms)
-        if weighed is not Next.PROPOSE:
-            self._tell(weighed, shown.record, shown.required, [], now)
+        if weighed not in (Next.PROPOSE, Next.BLOCKED):
+            judged_ms = self._judged_ms
+            self._end(concluded(weighed, shown.record, attempt, judged_ms, shown.required, []), now)
 
     def begin(self, now: Instant) -> None:
         """Its turn has come, or it needs none."""
         task, attempt = self._task, self._attempt
         skip = self._skips.get(task.row, self._context.placement.since(self._partition))
-        if task.must_ask is not None or (attempt is not None and attempt.again):
+        if task.ballot:
+            if self._has_quorum(now):
+                self._ballot = task.ballot
+                self._propose(Known(None, True), now)
+        elif task.must_ask is not None or (attempt is not None and attempt.begun):
             self._prepare(now)
         elif attempt is None:
             self._peek(now)
@@ -169,6 +173,9 @@ class Proposer(Anew):
         self._consider(now)
 
     def _prepare(self, now: Instant) -> None:
+        if self._task.ballot:  # it was proposed under that, and under no other ever
+            self._end(self._timed_out(), now)
+            return
         if not self._has_quorum(now):
             return
         context, row = self._context, self._task.row
@@ -302,7 +309,7 @@ class Proposer(Anew):
     def _peeked(self, now: Instant) -> None:
         found, attempt = self._round.found(), self._attempt
         if found.chosen and attempt is None:
-            self._conclude(Next.STORED, found.record, now)
+            self._conclude(self._read_weighed(found.record), found.record, now)
         elif found.chosen and attempt is not None:
             if (time_ms := self._judge_time(found.record, now)) is None:
                 return
@@ -321,7 +328,7 @@ class Proposer(Anew):
     def _weigh(self, now: Instant) -> None:
         """A ballot is prepared at a quorum: what it knows decides."""
         found, attempt = self._round.found(), self._attempt
-        weighed = Next.STORED
+        weighed = self._read_weighed(found.record)
         if attempt is not None:
             time_ms = self._judge_time(found.record, now)
             if time_ms is None:
@@ -331,10 +338,15 @@ class Proposer(Anew):
         lost = weighed in (Next.LOST, Next.NO_NUMBER) and attempt is not None and attempt.identity != b""
         if weighed is Next.PROPOSE:
             self._propose(found, now)
-        elif weighed is Next.UNKNOWN or found.record is None or (found.chosen and not lost):
+        elif weighed in (Next.UNKNOWN, Next.BLOCKED) or found.record is None or (found.chosen and not lost):
             self._conclude(Next.UNKNOWN if lost and found.record is None else weighed, found.record, now)
         else:
             self._settle(found.record, weighed, now)
+
+    def _read_weighed(self, record: Record | None) -> Next:
+        """What a read does by what the row holds."""
+        blocked = record is not None and record.intent and not self._task.as_is
+        return Next.BLOCKED if blocked else Next.STORED
 
     def _chosen(self, now: Instant) -> None:
         """A quorum has accepted the record: let all learn it."""
@@ -345,30 +357,14 @@ class Proposer(Anew):
         self._conclude(self._after, record, now)
 
     def _conclude(self, weighed: Next, record: Record | None, now: Instant) -> None:
-        if weighed is Next.UNKNOWN:
+        if weighed is Next.BLOCKED and record is not None:
+            self._end(Blocked(record, self._attempt), now)
+        elif weighed is Next.UNKNOWN:
             self._end(undecided(self._identity(), record, chosen=self._round.found().chosen), now)
         else:
             required, states = self._round.required, self._round.states(self._context.peers.number_of)
             self.shown = Shown(self._asked_s, record, required)
-            self._tell(weighed, record, required, states, now)
-
-    def _tell(
-        self, weighed: Next, record: Record | None, required: int, replicas: list[int], now: Instant
-    ) -> None:
-        """What became of it, by the record that is chosen."""
-        if weighed is Next.NO_NUMBER:
-            self._end(no_number(record.value if record is not None else b""), now)
-        else:
-            outcome = OUTCOME_LOST if weighed is Next.LOST else OUTCOME_STORED
-            order = record.blob[:VERSION_BYTES] if record is not None else b""
-            if record is not None and outcome == OUTCOME_LOST and not record.live(self._judged_ms):
-                record = None
-            attempt = self._attempt
-            version = attempt.identity if attempt is not None else b""
-            same = record is not None and (attempt is None or record.proposal == attempt.proposal)
-            if outcome == OUTCOME_STORED and same and record is not None:
-                version = record.known_as  # another proposer may have made it, under a version of its own
-            self._end(Done(outcome, version, order, record, required, replicas), now)
+            self._end(concluded(weighed, record, self._attempt, self._judged_ms, required, states), now)
 
     def _timed_out(self) -> RequestFailed:
         if self._attempt is None:

@@ -7,8 +7,9 @@ the row.
                     agree is read at its home
     Get at one      what one replica has learned, as in any bucket (`coordinator/get.py`)
 
-All else, and other buckets, are the coordinator's. Owns the queues, of which each row has one while anything
-is asked of it here, and has finished what acceptors of this node were left with.
+All else, and other buckets, are the coordinator's. What finds an intent of a transaction in its way is handed
+to `blocked`, and comes back once that is settled (`basestore/transactions`). Owns the queues, of which each
+row has one while anything is asked of it here, and has finished what acceptors of this node were left with.
 """
 
 from collections import deque
@@ -35,10 +36,11 @@ from basestore.protocol.replication import Forward
 from basestore.registers.acceptors import Acceptors
 from basestore.registers.announcements import Announcements
 from basestore.registers.forwarded import Forwarded, answer_to, task_of
+from basestore.registers.laid_intents import LaidIntents
 from basestore.registers.outcomes import checked, doubting, unknown
 from basestore.registers.proposer import Proposer
 from basestore.registers.skipped_prepares import SkippedPrepares
-from basestore.registers.task import Done, Report, Result, Task, Write
+from basestore.registers.task import Blocked, Done, Report, Result, Task, Write
 from basestore.repair.compare_and_set import Attempt, Condition
 from basestore.repair.rule import Rule
 from basestore.repair.version import NO_PROPOSAL, PROPOSAL_BYTES, VERSION_BYTES, Identity, Version
@@ -75,6 +77,7 @@ class Registers:
         self.acceptors = acceptors = Acceptors(
             replica, context.group_commit, accepts, finishing.seating, admission, context.metrics
         )
+        self.laid = LaidIntents(replica, context.group_commit)
         self._seating, finishing.unfinished = finishing.seating, acceptors.unfinished
         finishing.floor, finishing.raise_floor = acceptors.floors.of, acceptors.raise_floor
         self._drawn = 0
@@ -84,6 +87,8 @@ class Registers:
         self._turning: set[bytes] = set()  # rows of which one is just being begun
         self._finishing: set[bytes] = set()
         acceptors.finish = self._finish
+        self.blocked: Callable[[Task, Blocked, Report, Instant], None] = _nobody_settles
+        self.settled: Callable[[bytes, Instant], None] = lambda row, now: None  # an intent on this row is
         self.handlers: Mapping[type, Callable[[int, Outbox, Any, Instant], None]] = {
             Forward: self.hear, **acceptors.handlers,
         }  # fmt: skip
@@ -125,7 +130,7 @@ class Registers:
         report: Report = partial(self._answer_write, outbox, request.id, task, now.monotonic)
         if repeated is not None:
             report = doubting(report, Identity.decode(request.identity), EARLIER)
-        self._route(task, report, now)
+        self.route(task, report, now)
 
     def _draw(self) -> bytes:
         self._drawn += 1
@@ -137,16 +142,19 @@ class Registers:
             receive(self._context, outbox, request, now)
             return
         _, row, rule = admit_get(self._context, request, now)
-        task = Task(row, now.monotonic + request.timeout_ms / 1e3, hands_over=True)
-        report = partial(self._answer_read, outbox, request, rule, now)
+        task = Task(row, now.monotonic + request.timeout_ms / 1e3)
+        self.read(task, partial(self._answer_read, outbox, request, rule, now), now)
+
+    def read(self, task: Task, report: Report, now: Instant) -> None:
+        """A read: asked of a quorum by this node itself; at the home what that does not decide."""
 
         def after(result: Result, now: Instant) -> None:
-            if result is None:
-                self._route(task._replace(hands_over=False), report, now)
+            if result is None or isinstance(result, Blocked):
+                self.route(task, report, now)
             else:
                 report(result, now)
 
-        self._proposer(task, after, now).begin(now)
+        self._proposer(task._replace(hands_over=True), after, now).begin(now)
 
     def _scan(self, outbox: Outbox, request: Scan, now: Instant) -> None:
         at_one = request.level == Level.ONE.value
@@ -165,31 +173,37 @@ class Registers:
                 assert isinstance(result, RequestFailed)
                 report(result, now)
 
-        self._route(Task(row, deadline), after, now)
+        self.route(Task(row, deadline), after, now)
 
     # --- where it is done ----------------------------------------------------------------------
 
-    def _route(self, task: Task, report: Report, now: Instant) -> None:
+    def route(self, task: Task, report: Report, now: Instant) -> None:
         """Have it done at the home of its row."""
         peers = self._context.peers
         for replica in self._context.placement.replicas[row_partition(task.row)]:
             if replica == peers.me:
                 break
             if peers.alive[replica] and not peers.disk_behind[replica]:
-                Forwarded(self._context, task, replica, report, self._route, self._enter).begin(now)
+                Forwarded(self._context, task, replica, report, self.route, self.enter).begin(now)
                 return
-        self._enter(task, report, now)
+        self.enter(task, report, now)
 
-    def _enter(self, task: Task, report: Report, now: Instant) -> None:
+    def enter(self, task: Task, report: Report, now: Instant) -> None:
         """Do it here, behind what is asked of the row already."""
         row, waiting = task.row, self._rows.get(task.row)
-        if waiting is not None and len(waiting) > QUEUE_MAX:
+        settles = task.write is not None and task.write.attempt.condition is Condition.SETTLE
+        if waiting is not None and len(waiting) > QUEUE_MAX and not settles:
             report(Overloaded(CROWDED_ROW), now)
             return
 
         def after(result: Result, now: Instant) -> None:
-            report(checked(task, result), now)
+            if isinstance(result, Blocked):
+                self.blocked(task, result, report, now)
+            else:
+                report(checked(task, result), now)
             self._go_on(row, proposer, now)
+            if settles and isinstance(result, Done):
+                self.settled(row, now)
 
         proposer = self._proposer(task, after, now)
         if waiting is not None:
@@ -197,6 +211,10 @@ class Registers:
         else:
             self._rows[row] = deque((proposer,))
             self._take_turns(row, now)
+
+    def propose(self, task: Task, report: Report, now: Instant) -> None:
+        """Do it here, and at once."""
+        self._proposer(task, report, now).begin(now)
 
     def _proposer(self, task: Task, report: Report, now: Instant) -> Proposer:
         """One that waits to be begun."""
@@ -251,11 +269,12 @@ class Registers:
             report(Overloaded(CROWDED), now)
         else:
             task = task_of(message, rule, condition, self._context.timeout_ms_max, now)
-            self._enter(task, report, now)
+            self.enter(task, report, now)
 
     def _tell(self, outbox: Outbox, asked: Forward, result: Result, now: Instant) -> None:
         """What became of it, to the node that has asked."""
         assert result is not None  # nothing that is asked for elsewhere is handed over
+        assert not isinstance(result, Blocked)  # that is settled here
         answer = answer_to(asked, result, self._context.load.retry_ms())
         outbox.put(answer, SMALL_BYTES + len(answer.record))
 
@@ -268,6 +287,7 @@ class Registers:
         write, context, seconds = task.write, self._context, now.monotonic - begun_s
         assert write is not None
         assert result is not None
+        assert not isinstance(result, Blocked)
         content, operation = write.content, "delete" if write.content.tombstone else "set"
         if not isinstance(result, Done):
             context.metrics.answered(operation, Level.SERIAL, FAILURES[result.code], seconds)
@@ -297,6 +317,7 @@ class Registers:
         """Send what was found, or the error. Expiry is judged by the time at which the request came."""
         context, seconds = self._context, now.monotonic - begun.monotonic
         assert result is not None
+        assert not isinstance(result, Blocked)
         if isinstance(result, Done):
             result = self._as_seen(request, result) or result
         time_ms = 0
@@ -351,8 +372,12 @@ class Registers:
             # It has given up its seat meanwhile: there is nothing to finish, and it waits for itself in vain.
             return self._context.placement.quorums[partition][Level.SERIAL]
 
-        task = Task(row, now.monotonic + FINISHING_S, must_ask=me, quorum=of)
-        self._proposer(task, after, now).begin(now)
+        task = Task(row, now.monotonic + FINISHING_S, must_ask=me, quorum=of, as_is=True)
+        self.propose(task, after, now)
+
+
+def _nobody_settles(task: Task, blocked: Blocked, report: Report, now: Instant) -> None:
+    report(Unavailable.because("no transaction can be settled here; nothing was done"), now)
 
 
 _BEGINS: Final[Mapping[type, Callable[[Registers, Outbox, Any, Instant], None]]] = {

@@ -31,7 +31,16 @@ class Done(NamedTuple):
     replicas: list[int]
 
 
-Result = Done | InvalidRequest | RequestFailed | None  # None: a read that is to be handed over
+class Blocked(NamedTuple):
+    """It is not done yet: the row holds this intent of a transaction, which is to be settled first.
+    `attempt`: of a write, as far as that has come."""
+
+    record: Record
+    attempt: Attempt | None
+
+
+# None: a read that is to be handed over.
+Result = Done | Blocked | InvalidRequest | RequestFailed | None
 Report = Callable[[Result, Instant], None]
 
 
@@ -66,7 +75,8 @@ class Shown(NamedTuple):
 class Task(NamedTuple):
     """What is to be done with a row. `write`: None for a read. `must_ask`: a member whose word is needed, for
     what it has accepted is to be finished; `quorum`: whose word suffices then. `hands_over`: of a read that
-    is not concluded by asking alone nothing is reported but that."""
+    is not concluded by asking alone nothing is reported but that. `as_is`: an intent is read as
+    the record that it is. `ballot`: to write this once, under this ballot, which nobody else has."""
 
     row: bytes
     deadline: float
@@ -74,6 +84,8 @@ class Task(NamedTuple):
     must_ask: int | None = None
     quorum: Callable[[], Quorum] | None = None
     hands_over: bool = False
+    as_is: bool = False
+    ballot: bytes = b""
 
     @property
     def instead(self) -> str:

@@ -2,8 +2,8 @@
 
 Only replicas whose word counts are weighed: one that is down, not whole, or whose record is damaged is shown,
 and that is all. Of a register the winner is what is known to be chosen, whether a replica has learned it yet
-or not; what some have accepted beyond that is pending (`repair/verdict.py`). Pure; refuses to guess what an
-unheard member holds.
+or not; what some have accepted beyond that is pending (`repair/read_repair.py`). Pure; refuses to guess what
+an unheard member holds.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -27,9 +27,8 @@ from basestore.protocol.operator import (
 from basestore.protocol.replication import ACCEPTOR, BARRED, UNBOUND, AcceptorRow
 from basestore.repair.digest_tree import due_of
 from basestore.repair.paxos import ballot_of
-from basestore.repair.read_repair import NOTHING, plan
+from basestore.repair.read_repair import NOTHING, Agreed, Seen, agreed, beats, findable, plan, reason
 from basestore.repair.rule import Rule
-from basestore.repair.verdict import Agreed, Seen, agreed, beats, findable, reason
 from basestore.repair.version import HEAD_BYTES, VERSION_BYTES, Record, Version, is_tombstone
 from basestore.results.answers import SENSELESS, error_of, senseless, version_of
 from basestore.results.explanation import (

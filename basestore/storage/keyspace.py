@@ -5,6 +5,7 @@ is held of a partition lies together:
 
     r row                         a record, and its sequence
     q row                         what was promised and accepted of it (`registers/acceptors.py`)
+    i row                         that it holds an intent (`registers/laid_intents.py`)
     q partition                   the ballot up to which none is taken there
     s partition                   the sums and stamps of what is held of it (`replica/summaries.py`)
     n partition, node             the sums of its leaves
@@ -32,6 +33,7 @@ Span: TypeAlias = tuple[bytes, bytes]
 
 DATA = b"r"
 ACCEPTOR = b"q"
+INTENT = b"i"
 SUMMARY = b"s"
 NODE = b"n"
 LOG = b"l"
@@ -135,6 +137,15 @@ def floor(partition: int) -> bytes:
 def acceptors(after: bytes = b"") -> Span:
     """What `acceptor` and `floor` keep of all rows and partitions behind this row."""
     return ACCEPTOR + after + (b"\0" if after else b""), whole(ACCEPTOR)[1]
+
+
+def intent(row: bytes) -> bytes:
+    """That a row holds an intent; `row_of` as of a record."""
+    return INTENT + row
+
+
+def intents() -> Span:
+    return whole(INTENT)
 
 
 # --- summaries; `prefix` is that of their partition ----------------------------------------------

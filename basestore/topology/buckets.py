@@ -15,6 +15,9 @@ its rows are refused for the moment, in any way, for its rule is not known.
 
 One object for a node, made once and passed around: `adopt` changes it in place, in the step in which another
 topology comes into use. Who keeps a table of its own asks `changes`. Holds no rows, and drops none.
+
+Besides there are rows that nodes keep for themselves, in buckets that have labels and no names (OWN): every
+release knows those of its own, so none is made or dropped.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,11 +26,13 @@ from typing import Final
 from basestore.config import BucketOptions
 from basestore.repair.rule import Rule
 from basestore.rows import row_bucket, row_key
-from basestore.topology.topology import LABEL_START, Bucket, Dropped, Topology
+from basestore.topology.topology import LABEL_START, OWN_LABEL_START, Bucket, Dropped, Topology
 
 DROPPED: Final = "the bucket was dropped"
 NOT_HELD: Final = "this replica does not hold such a row"
 UNKNOWN_YET: Final = "this replica does not know the bucket yet"
+DECISIONS: Final = OWN_LABEL_START + b"d"  # what was decided of transactions (`repair/intents.py`)
+OWN: Final = {DECISIONS: ("decisions of transactions", Rule.REGISTER)}
 _LENGTH_BYTES = 1
 _NO_OPTIONS: Final = BucketOptions()
 
@@ -75,6 +80,8 @@ class Buckets:
         self.changes += 1
         for table in (self.rules, self.names, self.options):
             table.clear()
+        for label, (name, rule) in OWN.items():
+            self.rules[label], self.names[label] = rule, name
         for name, bucket in self.by_name.items():
             self.rules[bucket.label], self.names[bucket.label] = bucket.rule, name
             options = self._own.get(name, bucket.options)

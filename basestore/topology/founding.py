@@ -17,7 +17,7 @@ from basestore.errors import ConfigurationError
 from basestore.repair.rule import Rule
 from basestore.repair.seats import Seats
 from basestore.topology.changes import Standing
-from basestore.topology.topology import LABEL_START, Bucket, MemberEntry, Topology
+from basestore.topology.topology import LABEL_START, OWN_LABEL_START, Bucket, MemberEntry, Topology
 
 VOTERS_MAX: Final = 5
 DIFFERENCES_SHOWN: Final = 10
@@ -26,9 +26,11 @@ DIFFERENCES_SHOWN: Final = 10
 def found(cluster: ClusterConfig, table: Sequence[Sequence[int]]) -> Topology:
     """Epoch 0. `table`: who holds each partition, as places among the members. ConfigurationError for a
     bucket whose name could be a label of another."""
-    odd = [name for name in cluster.buckets if name.encode().startswith(LABEL_START)]
+    odd = [name for name in cluster.buckets if name.encode().startswith((LABEL_START, OWN_LABEL_START))]
     if odd:
-        raise ConfigurationError(f"the name of bucket {odd[0]!r} begins with a NUL, which no name may")
+        raise ConfigurationError(
+            f"the name of bucket {odd[0]!r} begins with a control character, which no name may"
+        )
     members = tuple(MemberEntry(each.number, each.name, each.address, each.zone) for each in cluster.members)
     numbers = [member.number for member in members]
     seats = tuple(Seats.still(tuple(numbers[index] for index in indices)) for indices in table)

@@ -34,6 +34,7 @@ OUTCOMES_MAX: Final = 1024
 BUCKETS_MAX: Final = 1000
 DROPPED_MAX: Final = 1000
 LABEL_START: Final = b"\0"  # of the labels of buckets that the cluster was not founded with
+OWN_LABEL_START: Final = b"\1"  # likewise of what nodes keep for themselves, and no user can name
 _LABEL_BYTES: Final = 4
 _DEPTH_MAX: Final = 4
 OTHER_CHANGE: Final = "another change has this identity, so nothing was done: ask under another"

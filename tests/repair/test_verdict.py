@@ -3,8 +3,8 @@
 import pytest
 
 from basestore.consistency import Level, quorums
+from basestore.repair.read_repair import Agreed, Seen, agreed, findable
 from basestore.repair.rule import Rule
-from basestore.repair.verdict import Agreed, Seen, agreed, findable
 from basestore.repair.version import HEAD_BYTES, RECORD_BYTES_MIN, Digester, Record, Version
 
 NOW = 7  # the present epoch of the seats

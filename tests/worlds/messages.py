@@ -88,6 +88,10 @@ _EXAMPLES: list[Message] = [
     client.Written(1, 0, 0, IDENTITY, 2, 2, [0, 1, 1, 1, 2, 0], b"", 1),
     client.Got(1, True, b"value", VERSION, 0, 2, 2, False, 0, 0, 0, -1, False),
     client.Page(1, [b"key", b"value", VERSION, bytes(8)], b"key", True),
+    client.Commit(
+        1, 1000, ["cas", "cas"], [b"a", b"b"], [client.READ, client.SET], [VERSION, b""], [b"", b"v"], [0, 9]
+    ),
+    client.Committed(1, [VERSION]),
     client.Failed(1, 3, "why", IDENTITY, ["1", "n1"]),
     client.Shed([1, 4, 9, 2], 100, 32),
     client.Credit(32),

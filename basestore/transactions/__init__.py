@@ -1,0 +1,1 @@
+"""Transactions: several keys of registers at once, decided in a register (Paxos Commit)."""

@@ -1,0 +1,177 @@
+"""Helping: who finds an intent in his way has it settled, and then goes on. So nobody waits for a coordinator
+that is dead: there is nothing that it alone knows.
+
+    meet        a row holds an intent of transaction t, and a read or write of it waits here
+    look        what was decided of t? Nothing yet, mostly: its coordinator is about to
+    again       in a moment; and at once, if the row is settled meanwhile, for all that is asked of a row
+                comes to its home, which is here
+    abort       two seconds have passed: t is not to be committed any more, unless it is by now
+    settle      the row becomes what was decided, and all who wait for it go on
+
+At most one of these is under way for a row, whoever waits. Two seconds count from the ballot of t, by this
+node's clock, and at most from when its intent was met here, so a clock that is wrong makes nobody wait for
+longer, nor anything happen that may not. Owns who waits; judges nothing of what they wait to do.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from basestore.cluster.operations import Operation
+from basestore.coordinator.context import Context
+from basestore.errors import Overloaded, RequestFailed, Unavailable
+from basestore.instant import Instant
+from basestore.protocol.client import OUTCOME_STORED
+from basestore.registers.registers import Registers
+from basestore.registers.task import Done, Result
+from basestore.repair.intents import ABORTED, Intent, decided
+from basestore.repair.version import Record
+from basestore.transactions.decisions import abort, begun_ms, look, settle
+
+PATIENCE_S: Final = 2.0
+STEP_S: Final = 2.0  # that one look, or one write, may take
+LOOK_S: Final = 0.005  # until the first look, and the second; then twice that, and so on
+LOOK_S_MAX: Final = 0.16
+HELPS_MAX: Final = 1024  # rows at once
+WAITING_MAX: Final = 256  # at one row
+CROWDED: Final = (
+    "overloaded: too many requests wait for what transactions have laid their intents on; "
+    "nothing was done. Try again later"
+)
+Then = Callable[[RequestFailed | None, Instant], None]
+
+
+class Helping:
+    """Of one node, all rows."""
+
+    def __init__(self, context: Context, registers: Registers) -> None:
+        self._context, self._registers = context, registers
+        self._helps: dict[bytes, Help] = {}
+
+    def wait(self, row: bytes, record: Record, then: Then, now: Instant, *, patient: bool = True) -> None:
+        """Go on with `then` once the row does not hold this intent any more; or with why that cannot be had.
+        Not `patient`: the transaction is known to have had its time."""
+        transaction = Intent.of(record).transaction
+        known = self._helps.get(row)
+        if known is not None and known.transaction != transaction:
+            known.end(None, now)  # that intent is gone
+            known = None
+        if known is None and len(self._helps) >= HELPS_MAX:
+            then(Overloaded(CROWDED), now)
+        elif known is None:
+            known = self._helps[row] = Help(self._context, self._registers, row, transaction, self._ended)
+            known.waiting.append(then)
+            known.begin(now, patient=patient)
+        elif len(known.waiting) >= WAITING_MAX:
+            then(Overloaded(CROWDED), now)
+        else:
+            known.waiting.append(then)
+
+    def settled(self, row: bytes, now: Instant) -> None:
+        """Somebody has settled it."""
+        known = self._helps.get(row)
+        if known is not None:
+            known.end(None, now)
+
+    def _ended(self, help_: "Help", error: RequestFailed | None, now: Instant) -> None:
+        if self._helps.get(help_.row) is help_:
+            del self._helps[help_.row]
+        for then in help_.waiting:
+            then(error, now)
+
+    def __len__(self) -> int:
+        return len(self._helps)
+
+
+class Help(Operation):
+    """For one row, until it is settled."""
+
+    __slots__ = (
+        "_context",
+        "_due_s",
+        "_ended",
+        "_looks",
+        "_over",
+        "_registers",
+        "row",
+        "transaction",
+        "waiting",
+    )
+
+    def __init__(
+        self, context: Context, registers: Registers, row: bytes, transaction: bytes,
+        ended: Callable[["Help", RequestFailed | None, Instant], None],
+    ) -> None:  # fmt: skip
+        super().__init__(len(row))
+        self._context, self._registers, self._ended = context, registers, ended
+        self.row, self.transaction, self.waiting = row, transaction, list[Then]()
+        self._looks, self._over = 0, False
+
+    def begin(self, now: Instant, *, patient: bool) -> None:
+        self._context.metrics.count("transaction_helps")
+        age_s = (now.wall_ms - begun_ms(self.transaction)) / 1e3
+        self._due_s = now.monotonic + (max(0.0, min(PATIENCE_S, PATIENCE_S - age_s)) if patient else 0.0)
+        self._context.operations.issue(self)
+        self._wait(now)
+
+    def end(self, error: RequestFailed | None, now: Instant) -> None:
+        """Those that wait go on."""
+        if not self._over:
+            self._over = True
+            self._context.operations.drop(self)
+            self._ended(self, error, now)
+
+    def _wait(self, now: Instant) -> None:
+        if now.monotonic >= self._due_s and self._looks == 0:
+            self.alarm(now)
+            return
+        pause_s = min(LOOK_S_MAX, LOOK_S * (1 << max(0, self._looks - 1)))
+        self._context.operations.alarm_at(self.ids[0], min(now.monotonic + pause_s, self._due_s))
+
+    def alarm(self, now: Instant) -> None:
+        self._looks += 1
+        task = look(self._context, self.transaction, now.monotonic + STEP_S)
+        self._registers.route(task, self._looked, now)
+
+    def _looked(self, result: Result, now: Instant) -> None:
+        if self._over:
+            return
+        if not isinstance(result, Done):
+            self._give_up(result, now)
+        elif verdict := decided(result.record):
+            self._settle(verdict, now)
+        elif now.monotonic < self._due_s:
+            self._wait(now)
+        else:
+            task = abort(self._context, self.transaction, now.monotonic + STEP_S)
+            self._registers.route(task, self._aborted, now)
+
+    def _aborted(self, result: Result, now: Instant) -> None:
+        if self._over:
+            return
+        if isinstance(result, Done) and result.outcome == OUTCOME_STORED:
+            self._context.metrics.count("transaction_aborts")
+            self._settle(ABORTED, now)
+        elif isinstance(result, Done) and (verdict := decided(result.record)):
+            self._settle(verdict, now)
+        else:
+            self._give_up(result, now)
+
+    def _settle(self, verdict: bytes, now: Instant) -> None:
+        task = settle(self._context, self.row, self.transaction, verdict, now.monotonic + STEP_S)
+        self._registers.route(task, self._tried, now)
+
+    def _tried(self, result: Result, now: Instant) -> None:
+        if isinstance(result, Done):
+            self.end(None, now)
+        else:
+            self._give_up(result, now)
+
+    def _give_up(self, result: Result, now: Instant) -> None:
+        """What must be asked is not there. Whatever was written can be written again."""
+        self.end(
+            Unavailable.because(
+                f"a transaction has laid its intent on this key, and what became of that cannot be found "
+                f"out: {result}; nothing was done. Try again, or read at one, which shows what was there"
+            ),
+            now,
+        )

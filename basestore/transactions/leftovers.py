@@ -1,0 +1,132 @@
+"""Leftovers: what a coordinator that has died has left, and nobody has met.
+
+    intents       that lie for LEFT_S: settled as by anybody who meets one (`helping.py`)
+    COMMITTED     for as long: all intents that it names are settled, then it goes
+    ABORTED       for as long: it goes. Who meets an intent of that transaction yet finds nothing, and
+                  writes it anew: nothing else can come of it, for its coordinator's only ballot is lost
+
+Each is seen to by the home of its row: by two, while members do not agree who is alive, which does no harm.
+Little is done at once, and nothing while the node has better things to do.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from typing import Final
+
+from basestore.coordinator.context import Context
+from basestore.errors import DamagedRecord, RequestFailed
+from basestore.instant import Instant
+from basestore.registers.laid_intents import LaidIntents
+from basestore.registers.registers import Registers
+from basestore.registers.task import Done, Result
+from basestore.repair.intents import COMMITTED, Intent, committed_rows, decided
+from basestore.repair.version import Record
+from basestore.replica.replica import Replica
+from basestore.rows import row_key, row_partition, rows_begin
+from basestore.storage import keyspace
+from basestore.storage.keyspace import SEQUENCE_BYTES
+from basestore.topology.buckets import DECISIONS
+from basestore.transactions.decisions import begun_ms, forget, settle
+from basestore.transactions.helping import Helping
+
+LEFT_S: Final = 5.0
+EVERY_S: Final = 0.5
+BUSY_MAX: Final = 16  # rows at once
+PARTITIONS: Final = 8  # that are looked through in one go
+TIDYING_S: Final = 5.0
+
+
+class Leftovers:
+    """As one node finds them."""
+
+    def __init__(
+        self, context: Context, registers: Registers, replica: Replica, laid: LaidIntents, helping: Helping
+    ) -> None:
+        self._context, self._registers, self._replica = context, registers, replica
+        self._laid, self._helping = laid, helping
+        self._busy: set[bytes] = set()
+        self._due_s, self._last = 0.0, -1
+
+    def tick(self, now: Instant) -> None:
+        """Nothing is stalled."""
+        if now.monotonic < self._due_s or not self._context.operations.idle:
+            return
+        self._due_s = now.monotonic + EVERY_S
+        for row in list(islice(self._laid.rows, BUSY_MAX)):
+            self._see_to_intent(row, now)
+        for partition in self._next_partitions():
+            for row, record in self._decisions_of(partition):
+                if len(self._busy) < BUSY_MAX and row not in self._busy and self._is_due(row_key(row), now):
+                    self._tidy(row, record, now)
+
+    def _is_due(self, transaction: bytes, now: Instant) -> bool:
+        return now.wall_ms - begun_ms(transaction) > LEFT_S * 1e3
+
+    def _is_home(self, partition: int) -> bool:
+        peers = self._context.peers
+        replicas = self._context.placement.replicas[partition]
+        return next((each for each in replicas if peers.alive[each]), None) == peers.me
+
+    def _see_to_intent(self, row: bytes, now: Instant) -> None:
+        try:
+            record = self._replica.record(row)
+        except DamagedRecord:
+            return
+        if record is None or not record.intent:
+            self._laid.note(row, False)
+        elif (
+            self._is_home(row_partition(row))
+            and row not in self._busy
+            and len(self._busy) < BUSY_MAX
+            and self._is_due(Intent.of(record).transaction, now)
+        ):
+            self._busy.add(row)
+            self._context.metrics.count("transaction_leftovers")
+            self._helping.wait(row, record, partial(self._settled, row), now, patient=False)
+        # What is not seen to now stands last: so it keeps none of the others waiting.
+        if row in self._laid.rows:
+            self._laid.rows[row] = self._laid.rows.pop(row)
+
+    def _settled(self, row: bytes, error: RequestFailed | None, now: Instant) -> None:
+        self._busy.discard(row)
+
+    # --- decisions ---------------------------------------------------------------------------------
+
+    def _next_partitions(self) -> list[int]:
+        """The next of those that this store holds, and is the home of."""
+        held = sorted(self._replica.summaries.of)
+        after = [each for each in held if each > self._last] or held
+        chosen = after[:PARTITIONS]
+        self._last = chosen[-1] if chosen else -1
+        return [each for each in chosen if self._is_home(each)]
+
+    def _decisions_of(self, partition: int) -> Iterator[tuple[bytes, Record]]:
+        span = keyspace.records_beginning(rows_begin(partition, DECISIONS))
+        for key, stored in self._replica.scan(*span, 4 * BUSY_MAX):
+            row, record = keyspace.row_of(key), Record(stored[:-SEQUENCE_BYTES])
+            if not record.tombstone and self._replica.intact(row, record):
+                yield row, record
+
+    def _tidy(self, row: bytes, record: Record, now: Instant) -> None:
+        """Settle what it names, if anything, and have it go."""
+        self._busy.add(row)
+        self._context.metrics.count("transaction_leftovers")
+        rows = committed_rows(record.value) if decided(record) == COMMITTED else []
+        waits, failed = len(rows) + 1, False
+
+        def after(result: Result, now: Instant) -> None:
+            nonlocal waits, failed
+            waits, failed = waits - 1, failed or not isinstance(result, Done)
+            if waits:
+                return
+            if failed:
+                self._busy.discard(row)
+            else:
+                task = forget(self._context, row, record.known_as, now.monotonic + TIDYING_S)
+                self._registers.route(task, lambda result, now: self._busy.discard(row), now)
+
+        for each in rows:
+            task = settle(self._context, each, row_key(row), COMMITTED, now.monotonic + TIDYING_S)
+            self._registers.route(task, after, now)
+        after(Done(0, b"", b"", None, 0, []), now)

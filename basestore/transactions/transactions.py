@@ -1,0 +1,171 @@
+"""Transactions: what this node does for them: it commits those that its clients ask it to (`transaction.py`),
+and has settled what is in the way of others (`helping.py`), or was left by those that have died
+(`leftovers.py`).
+
+Owns who waits here for an intent to be settled, each for as long as its own time lasts; and which
+transactions are under way.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+from basestore.cluster.operations import Operation
+from basestore.cluster.outbox import SMALL_BYTES, Outbox
+from basestore.consistency import Level
+from basestore.coordinator.context import Context, refuse
+from basestore.errors import ClockSkew, InvalidRequest, Overloaded, ReadTimeout, RequestFailed
+from basestore.instant import Instant
+from basestore.metrics import FAILURES
+from basestore.protocol.client import Commit, Committed
+from basestore.registers.outcomes import UNREAD, contended, doubting
+from basestore.registers.registers import Registers
+from basestore.registers.task import Blocked, Report, Task
+from basestore.repair.clock import NotYet
+from basestore.repair.intents import Intent
+from basestore.repair.version import Identity
+from basestore.replica.replica import Replica
+from basestore.transactions.admission import admit
+from basestore.transactions.helping import Helping
+from basestore.transactions.leftovers import Leftovers
+from basestore.transactions.transaction import Outcome, Part, Transaction, in_the_way
+
+TRANSACTIONS_MAX: Final = 1024
+CROWDED: Final = (
+    f"overloaded: this node has {TRANSACTIONS_MAX} transactions under way; nothing was done. Try again later"
+)
+SENT: Final = "what was sent before a transaction came in its way may have been done"
+
+
+class Transactions:
+    """Of one node. `open`: those under way."""
+
+    def __init__(self, context: Context, registers: Registers, replica: Replica) -> None:
+        self._context, self._registers = context, registers
+        self.helping = Helping(context, registers)
+        self._leftovers = Leftovers(context, registers, replica, registers.laid, self.helping)
+        registers.blocked, registers.settled = self._blocked, self.helping.settled
+        self.open: dict[Transaction, None] = {}
+        self.requests: Mapping[type, Callable[[Outbox, Any, Instant], None]] = {Commit: self.commit}
+
+    def tick(self, now: Instant) -> None:
+        """Time has passed; nothing is stalled."""
+        self._leftovers.tick(now)
+
+    # --- what clients ask ------------------------------------------------------------------------
+
+    def commit(self, outbox: Outbox, request: Commit, now: Instant) -> None:
+        """Begin it, or refuse it: then nothing was done."""
+        try:
+            if len(self.open) >= TRANSACTIONS_MAX:
+                raise Overloaded(CROWDED)
+            parts = admit(self._context, request, now)
+        except (InvalidRequest, RequestFailed) as error:
+            self._refuse(outbox, request, error)
+            return
+        self._begin(outbox, request, parts, now.monotonic, now)
+
+    def _begin(
+        self, outbox: Outbox, request: Commit, parts: list[Part], begun_s: float, now: Instant
+    ) -> None:
+        """Once this clock may stamp; it waits for that no longer than it may last."""
+        stamper = self._context.stamper
+        try:
+            ballot = stamper.ballot(now)
+        except NotYet:
+
+            def late(now: Instant) -> None:
+                self._refuse(outbox, request, stamper.timed_out(waiter, now))
+
+            def go_on(now: Instant) -> None:
+                if waiter.end():
+                    self._begin(outbox, request, parts, begun_s, now)
+
+            waiter = Waiter(self._context, SMALL_BYTES, late)
+            waiter.begin(begun_s + request.timeout_ms / 1e3)
+            stamper.park(waiter, go_on)
+            return
+        except (ClockSkew, Overloaded) as error:
+            self._refuse(outbox, request, error)
+            return
+        report = partial(self._answer, outbox, request, begun_s)
+        timeout_s = begun_s + request.timeout_ms / 1e3 - now.monotonic
+        transaction = Transaction(
+            self._context, self._registers, self.helping, parts, timeout_s, report, self._ended
+        )
+        self.open[transaction] = None
+        transaction.begin(ballot, now)
+
+    def _ended(self, transaction: Transaction) -> None:
+        del self.open[transaction]
+
+    def _answer(
+        self, outbox: Outbox, request: Commit, begun_s: float,
+        result: Outcome | InvalidRequest | RequestFailed, now: Instant,
+    ) -> None:  # fmt: skip
+        metrics, seconds = self._context.metrics, now.monotonic - begun_s
+        if isinstance(result, Outcome):
+            metrics.answered("transaction", Level.SERIAL, "committed", seconds)
+            size = SMALL_BYTES + 32 * len(result.versions)
+            outbox.put(Committed(request.id, result.versions), size)
+        else:
+            metrics.answered("transaction", Level.SERIAL, FAILURES[result.code], seconds)
+            refuse(self._context, outbox, request.id, result)
+
+    def _refuse(self, outbox: Outbox, request: Commit, error: InvalidRequest | RequestFailed) -> None:
+        self._context.metrics.refused("transaction", Level.SERIAL, error.code)
+        refuse(self._context, outbox, request.id, error)
+
+    # --- what is in the way ------------------------------------------------------------------------
+
+    def _blocked(self, task: Task, blocked: Blocked, report: Report, now: Instant) -> None:
+        """A read or write has met an intent, here at the home of its row."""
+        if task.write is not None:
+            lays = task.write.attempt.lays
+            if lays and Intent.of(blocked.record).transaction < lays:
+                report(in_the_way(self._context.buckets.row_name(task.row)), now)
+                return
+            assert blocked.attempt is not None
+            task = task._replace(write=task.write._replace(attempt=blocked.attempt))
+            if blocked.attempt.meant:
+                report = doubting(report, Identity(blocked.attempt.proposal), SENT)
+
+        def late(now: Instant) -> None:
+            read = ReadTimeout(UNREAD, None, None, None)
+            report(read if task.write is None else contended(), now)
+
+        def go_on(error: RequestFailed | None, now: Instant) -> None:
+            if not waiter.end():
+                return
+            if error is None:
+                self._registers.enter(task, report, now)
+            else:
+                report(error, now)
+
+        waiter = Waiter(self._context, len(task.row), late)
+        waiter.begin(task.deadline)
+        self.helping.wait(task.row, blocked.record, go_on, now)
+
+
+class Waiter(Operation):
+    """Something that waits until a deadline, and no longer: then `late` is called."""
+
+    __slots__ = ("_context", "_late")
+
+    def __init__(self, context: Context, size: int, late: Callable[[Instant], None]) -> None:
+        super().__init__(size)
+        self._context, self._late = context, late
+
+    def begin(self, deadline: float) -> None:
+        operations = self._context.operations
+        operations.alarm_at(operations.issue(self), deadline)
+
+    def end(self) -> bool:
+        """It waits no more. Whether it did."""
+        waited = bool(self.ids)
+        self._context.operations.drop(self)
+        return waited
+
+    def alarm(self, now: Instant) -> None:
+        if self.end():
+            self._late(now)
