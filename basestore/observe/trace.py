@@ -35,6 +35,7 @@ from basestore.repair.write_repair import Hint
 from basestore.replica.identity import State
 from basestore.replica.replica import STORED_BYTES_MIN, Replica
 from basestore.rows import row_bucket, row_partition
+from basestore.storage import keyspace
 from basestore.storage.keyspace import SEQUENCE_BYTES
 
 
@@ -42,7 +43,7 @@ def trace(message: Trace, here: Inspector, acceptors: Acceptors, now: Instant) -
     """What this node knows of a row."""
     peers, replica, certificates = here.peers, here.replica, here.certificates
     said = state(here.identity)
-    record, damaged = _held(replica, message.row)
+    record, damaged = _held(replica, here.group_commit.get(keyspace.record(message.row)), message.row)
     if damaged and said == UP:
         said = DAMAGED
     kept = here.hints.of_row(message.row)
@@ -101,9 +102,8 @@ def _sort_of(hint: Hint) -> int:
     return ONLY_COPY * hint.only_copy + LATE * hint.late
 
 
-def _held(replica: Replica, row: bytes) -> tuple[Record | None, bool]:
+def _held(replica: Replica, stored: bytes | None, row: bytes) -> tuple[Record | None, bool]:
     """What is held, and whether it is damaged, which is not even noted."""
-    stored = replica.peek(row)
     if stored is None or row in replica.damaged:
         return None, row in replica.damaged
     if len(stored) < STORED_BYTES_MIN:

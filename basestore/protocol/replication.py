@@ -2,8 +2,7 @@
 replicas agree on one, in a register. That an accept request was taken is said by `Applied`, as of any write.
 
 Owns their fields, and refuses answers whose rows and records are too short to be any. Says nothing of levels:
-how many replicas must answer is the coordinator's affair. Keep and Kept, which ask a node for a hint, never
-leave it.
+these are the coordinator's affair. Keep and Kept, which ask a node for a hint, never leave it.
 """
 
 from typing import Final, NamedTuple
@@ -12,8 +11,12 @@ from basestore.protocol.limits import BUCKET_BYTES_MAX, SERIAL_SINCE, TRANSACTIO
 from basestore.protocol.registry import ANSWERED, ANYTHING, message
 from basestore.repair.paxos import BALLOT_BYTES
 from basestore.repair.version import (
-    HEAD_BYTES, IDENTITY_BYTES, PROPOSAL_BYTES, RECORD_BYTES_MIN, VERSION_BYTES,
-)  # fmt: skip
+    HEAD_BYTES,
+    IDENTITY_BYTES,
+    PROPOSAL_BYTES,
+    RECORD_BYTES_MIN,
+    VERSION_BYTES,
+)
 from basestore.repair.write_repair import STORE_BYTES
 
 # The ways in of a record: from the coordinator itself, or a copy of what a replica holds.
@@ -281,8 +284,7 @@ class Forward(NamedTuple):
     """From the node that a client has asked: do this with a register, as the one that writes its row.
     `reads`: nothing is written. `condition`, `expected` and `ttl_ms` as in Set; `identity`: the proposal,
     and, of an earlier attempt, the version behind it, if that is known; `again`: there was one. `left_ms`:
-    how long its client waits yet. `lays`: the transaction whose intent is laid, or nothing; `as_is`: an
-    intent is read as the record that it is."""
+    how long its client waits yet. `lays`: the transaction of the intent; `as_is`: one is read as such."""
 
     id: int
     row: bytes
@@ -334,9 +336,8 @@ class ForwardDone(NamedTuple):
         return "names replicas without their states" if len(self.replicas) % 2 else ""
 
 
-# What a replica of a register is to its rows: only an acceptor counts for what is agreed. It is barred until
-# it is taken in, for its store was lost; unbound, where the topology names another store, or none; and in
-# memory, where it would forget what it has promised.
+# What a replica of a register is to its rows: only an acceptor counts. It is barred until it is taken in, for
+# its store was lost; unbound, where the topology names another, or none; in memory, where it would forget.
 ACCEPTOR: Final = "acceptor"
 BARRED: Final = "barred"
 UNBOUND: Final = "unbound"
@@ -381,8 +382,7 @@ def check_acceptors(rows: list[AcceptorRow]) -> str:
 
 
 class Keep(NamedTuple):
-    """From a coordinator to its own node: keep a hint for a member. `takers`: members known to have
-    taken the write. Never leaves the node."""
+    """From a coordinator to its own node: keep a hint. `takers`: members known to have taken the write."""
 
     id: int
     member: int

@@ -38,7 +38,7 @@ from basestore.protocol.replication import (
     Rejected,
     Settled,
     Superseded,
-)  # fmt: skip
+)
 from basestore.repair.clock import HybridClock
 from basestore.repair.rule import Rule
 from basestore.repair.version import (
@@ -398,7 +398,3 @@ class Replica:
             if size > LOOK_BYTES_MAX:
                 break
         return taken
-
-    def peek(self, row: bytes) -> bytes | None:
-        """What stands on the disk, unchecked."""
-        return self._group_commit.get(keyspace.record(row))

@@ -21,7 +21,7 @@ from basestore.protocol.anti_entropy import (
     Sums,
     Syn,
 )
-from basestore.protocol.client import Get, Page, Shed, Written
+from basestore.protocol.client import Commit, Committed, Get, Page, Shed, Written
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.groups import (
     AppliedGroups,
@@ -202,7 +202,15 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
     ],
     Refused: [({"ballot": b""}, "names no ballot")],
     Learn: [({"ballots": []}, "a ballot for each row"), ({"ballots": [b"b"]}, "names no ballot")],
+    Commit: [
+        ({"kinds": [1]}, "columns of different lengths"),
+        ({"values": []}, "columns of different lengths"),
+        ({"kinds": [1, 3]}, "does what there is not"),
+        ({"expected": [b"", VERSION[:-1]]}, "expects what is no version"),
+    ],
+    Committed: [({"versions": [b""]}, "names no version")],
     Forward: [
+        ({"lays": VERSION[:15]}, "an intent of no transaction"),
         ({"identity": b"i" * 7}, "names no write"),
         ({"row": ROW[:3]}, "names no write"),
         ({"left_ms": -1}, "a time below 0"),

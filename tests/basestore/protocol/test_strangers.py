@@ -29,7 +29,7 @@ from basestore.protocol.anti_entropy import (
     Want,
     check_losses,
 )
-from basestore.protocol.client import Delete, Get, Scan, Set
+from basestore.protocol.client import Commit, Committed, Delete, Get, Scan, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.groups import (
     AppliedGroups,
@@ -212,6 +212,20 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
         lambda of: Learn([row for row, _ in of], [ballot for _, ballot in of])
     ),
     Peek: st.builds(Peek, ids, rows, big),
+    Commit: st.integers(1, 4).flatmap(
+        lambda n: st.builds(
+            Commit,
+            ids,
+            big,
+            several(texts, n),
+            several(rows, n),
+            several(st.integers(0, 2), n),
+            several(st.sampled_from([b"", bytes(24)]), n),
+            several(blobs, n),
+            several(big, n),
+        )
+    ),
+    Committed: st.builds(Committed, ids, st.lists(st.just(bytes(24)), max_size=3)),
     Forward: st.builds(
         Forward,
         ids,
@@ -225,6 +239,8 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
         flags,
         flags,
         big,
+        st.sampled_from([b"", b"b" * 16]),
+        flags,
     ),
     ForwardDone: st.builds(
         ForwardDone,
@@ -330,7 +346,7 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
 
 
 # The requests of clients have the numbers from 10 on, their answers those from 20 on.
-OTHERS = (WriteMany, GetMany, FinishUpgrade, ReadTopology, ReadHistory, ChangeTopology, ReadMoves)
+OTHERS = (WriteMany, GetMany, Commit, FinishUpgrade, ReadTopology, ReadHistory, ChangeTopology, ReadMoves)
 FROM_CLIENTS = [kind for kind in SAID if 10 <= NUMBERS[kind] < 20 or kind in OTHERS]
 FROM_PEERS = [kind for kind in SAID if kind not in FROM_CLIENTS]
 

@@ -20,7 +20,7 @@ from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
 from basestore.protocol.operator import Explained, Traced
 from basestore.protocol.proof import Answer, Challenged, answer, answer_proof, hello, prove
 from basestore.protocol.registry import DATES, NUMBERS, unspeakable
-from basestore.protocol.replication import Applied, Apply, Held, Range, Read, ReadRange
+from basestore.protocol.replication import Applied, Apply, Forward, Held, Range, Read, ReadRange
 from tests.worlds.frames import FRAMES, SEALED, Spoken, again, kept_fields, made, parsed, spoken_fields, words
 from tests.worlds.handshakes import NONCE, OTHER_NONCE, facts
 from tests.worlds.messages import ACCEPTOR_ROW, EXAMPLES, ROW, VERSION
@@ -55,6 +55,7 @@ GROWN: dict[type[Any], dict[str, Any]] = {  # what a field says that was added l
     Got: {"degraded": True, "because": "Unavailable: 1 of 2", "order": VERSION},
     ReadRange: {"serial": True},
     Range: {"unlearned": [ROW]},
+    Forward: {"lays": VERSION[:16], "as_is": True},
 }
 
 

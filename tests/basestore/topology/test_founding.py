@@ -79,7 +79,7 @@ def test_all_else_is_kept_and_nothing_has_happened_yet() -> None:
 
 @pytest.mark.parametrize("name", ["\0", "\0\0\0\0\3"])
 def test_a_bucket_whose_name_could_be_a_label_of_another_is_a_mistake(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="begins with a NUL"):
+    with pytest.raises(ConfigurationError, match="begins with a control character"):
         found(cluster(buckets={name: Rule.LAST_WRITE_WINS}))
     found(cluster(buckets={f"a{name}": Rule.LAST_WRITE_WINS}))
 
