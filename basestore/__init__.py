@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from basestore.release import VERSION
 
 if TYPE_CHECKING:
+    from basestore.client.coordination.transaction import SyncTransaction, Transaction
     from basestore.client.network_channel import connect
     from basestore.client.store import Store, StoreSession
     from basestore.config import ClusterConfig, Durability, Member, NodeConfig
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         BasestoreError,
         ClockSkew,
         ConfigurationError,
+        Conflict,
         ConnectionLost,
         Contended,
         InvalidRequest,
@@ -57,15 +59,17 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _HOMES = {
+    "basestore.client.coordination.transaction": ("SyncTransaction", "Transaction"),
     "basestore.client.network_channel": ("connect",),
     "basestore.client.store": ("Store", "StoreSession"),
     "basestore.config": ("ClusterConfig", "Durability", "Member", "NodeConfig"),
     "basestore.consistency": ("Level", "Outcome", "ReplicaState"),
     "basestore.embedded": ("EmbeddedCluster", "EmbeddedNode", "open_cluster", "open_node"),
     "basestore.errors": (
-        "BasestoreError", "ClockSkew", "ConfigurationError", "ConnectionLost", "Contended", "InvalidRequest",
-        "OutcomeUnknown", "Overloaded", "ReadTimeout", "ReplicaFailure", "RequestFailed", "SessionFull",
-        "StorageError", "TooStale", "Unavailable", "Unreachable", "VersionLost", "WriteTimeout",
+        "BasestoreError", "ClockSkew", "ConfigurationError", "Conflict", "ConnectionLost", "Contended",
+        "InvalidRequest", "OutcomeUnknown", "Overloaded", "ReadTimeout", "ReplicaFailure", "RequestFailed",
+        "SessionFull", "StorageError", "TooStale", "Unavailable", "Unreachable", "VersionLost",
+        "WriteTimeout",
     ),
     "basestore.results.cluster_view": ("Obstacle",),
     "basestore.results.convergence": ("Convergence", "PartitionProof"),
@@ -82,12 +86,13 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AcceptedLoss", "AcceptorView", "BasestoreError", "ClockSkew", "ClusterConfig", "ConfigurationError",
-    "ConnectionLost", "Contended", "Convergence", "Durability", "EmbeddedCluster", "EmbeddedNode",
+    "Conflict", "ConnectionLost", "Contended", "Convergence", "Durability", "EmbeddedCluster", "EmbeddedNode",
     "Explanation", "HintPile", "HintView", "Identity", "InvalidRequest", "Item", "Level", "Many", "Member",
     "Mend", "NodeConfig", "NodeHints", "NodeState", "Obstacle", "Outcome", "OutcomeUnknown", "Overloaded",
     "PartitionProof", "ReadResult", "ReadTimeout", "Receipt", "Repair", "ReplicaFailure", "ReplicaState",
     "ReplicaView", "RequestFailed", "Rule", "SessionFull", "StorageError", "Store", "StoreSession",
-    "TooStale", "Unavailable", "Unreachable", "Upgrade", "Version", "VersionLost", "WriteTimeout",
+    "SyncTransaction", "TooStale", "Transaction", "Unavailable", "Unreachable", "Upgrade", "Version",
+    "VersionLost", "WriteTimeout",
     "connect", "open_cluster", "open_node",
 ]  # fmt: skip
 

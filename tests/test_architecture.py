@@ -51,6 +51,10 @@ INNER_ROWS = {
         running
         .
     """,
+    "client": """
+        .
+        coordination
+    """,
 }
 # Beyond the rows: a program that only connects loads nothing of what nodes keep.
 NEVER = {

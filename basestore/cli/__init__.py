@@ -32,6 +32,7 @@ _COMMANDS = {
     "delete": "data.requests",
     "scan": "data.requests",
     "increment": "data.increment",
+    "transaction": "data.transaction",
     "import": "data.importing",
     "status": "cluster.status",
     "top": "cluster.top",
@@ -55,8 +56,8 @@ _COMMANDS = {
 
 
 WRITES = (
-    "set", "delete", "increment", "import", "upgrade finish", "bucket create", "bucket drop", "settings set",
-    "settings unset", "node rebuild-group", "node drain", "node remove", "node replace", "rebalance",
+    "set", "delete", "increment", "transaction", "import", "upgrade finish", "bucket create", "bucket drop",
+    "settings set", "settings unset", "node rebuild-group", "node drain", "node remove", "node replace", "rebalance",
     "topology cancel", "topology replication", "join",
 )  # fmt: skip
 

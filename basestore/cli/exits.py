@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from basestore.errors import BasestoreError, ConfigurationError, InvalidRequest, Unreachable
+from basestore.errors import BasestoreError, ConfigurationError, Conflict, InvalidRequest, Unreachable
 
 DONE: Final = 0
 NOT_FOUND: Final = 1
@@ -29,7 +29,8 @@ Exit codes:
     2  the command, its arguments or a configuration are wrong
     3  definite failure: unavailable, overloaded, contended, too stale; nothing was done
     4  outcome unknown: a timeout; a write may have happened; not proven, not all repaired yet
-    5  superseded by a newer write, lost to an earlier one, or to what a register holds instead
+    5  superseded by a newer write, lost to an earlier one, or to what a register holds instead; a
+       transaction in conflict with others
     6  no node could be connected to
    70  a bug, with a traceback
   130  interrupted
@@ -42,6 +43,8 @@ def exit_code_of(error: BasestoreError) -> int:
         return USAGE
     if isinstance(error, Unreachable):
         return UNREACHABLE
+    if isinstance(error, Conflict):
+        return BEATEN
     if not error.definite:
         return UNKNOWN
     return REFUSED

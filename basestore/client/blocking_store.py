@@ -6,7 +6,7 @@ nor anyio.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 from time import monotonic
 from typing import TypeVar
@@ -24,10 +24,12 @@ from basestore.client.arguments import (
 )
 from basestore.client.blocking_channel import BlockingChannel, BlockingSessionChannel
 from basestore.client.blocking_operator import BlockingOperator
-from basestore.client.calls import Call
+from basestore.client.calls import Call, place_of, transacted
+from basestore.client.coordination.transaction import NO_SESSION, Draft, Place, SyncTransaction
 from basestore.client.many import Lot, delete_many, get_many, scan, set_many
 from basestore.client.retrying import BlockingRetryingChannel
 from basestore.client.session import KEYS_MAX_DEFAULT, Session
+from basestore.consistency import Level
 from basestore.errors import BasestoreError, InvalidRequest, Overloaded, Unreachable
 from basestore.repair.version import Identity, Version
 from basestore.results.readers import revised
@@ -191,6 +193,25 @@ class SyncStore(BlockingOperator):
             cursor.name(error)
             raise
 
+    def transaction(self, *, timeout: float | None = None) -> AbstractContextManager[SyncTransaction]:
+        """Several keys of registers, read and written as if at one moment, as `Store.transaction`; for the
+        length of a `with` block."""
+        return self._transaction(timeout)
+
+    @contextmanager
+    def _transaction(self, timeout: float | None) -> Iterator[SyncTransaction]:
+        draft = Draft()
+
+        def get(place: Place) -> ReadResult:
+            return self._ask(self._calls.get(place[1], place[0], Level.SERIAL, timeout))
+
+        try:
+            yield SyncTransaction(draft, place_of, transacted, get)
+        finally:
+            draft.ended = True
+        rows = draft.rows()
+        draft.end(self._ask(self._calls.commit(rows, timeout)) if rows else [])
+
     def retrying(self, budget: float = 0.1) -> "SyncStore":
         """This store with calls that are tried again where that may help, as `Store.retrying`."""
         channel = BlockingRetryingChannel(self._channel, budget)
@@ -231,6 +252,10 @@ class SyncSession(SyncStore):
         session = SyncSession(self._within_session, self._seen, self._calls.level, self._calls.timeout_s)
         session._channel = BlockingRetryingChannel(self._within_session, budget)
         return session
+
+    def transaction(self, *, timeout: float | None = None) -> AbstractContextManager[SyncTransaction]:
+        """Refused: a session makes no promise of what transactions have written."""
+        raise InvalidRequest(NO_SESSION)
 
     @property
     def _lock(self) -> Lock:

@@ -15,9 +15,9 @@ carries a call.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from basestore.client.arguments import (
     ADDING,
@@ -27,6 +27,7 @@ from basestore.client.arguments import (
     Consistency,
     addend_of,
     bucket_of,
+    bytes_of,
     defers_of,
     delete_request,
     get_level_of,
@@ -36,14 +37,19 @@ from basestore.client.arguments import (
     level_of,
     set_request,
     timeout_ms_of,
+    ttl_ms_of,
 )
+from basestore.client.coordination.transaction import Row, Write
 from basestore.consistency import Level
 from basestore.errors import InvalidRequest, Overloaded, RequestFailed
+from basestore.protocol.client import Commit, Committed
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Names
+from basestore.protocol.limits import VALUE_BYTES_MAX
 from basestore.protocol.operator import Counters, Explain, FinishUpgrade, HintsOf, Replay, Status
-from basestore.repair.version import PROPOSAL_BYTES, Identity
+from basestore.repair.version import PROPOSAL_BYTES, Identity, Version
 from basestore.results import moves
+from basestore.results.answers import error_of
 from basestore.results.cluster_view import SURVEY_MS, Following
 from basestore.results.explanation import Explanation
 from basestore.results.hints import NodeHints, node_hints
@@ -226,6 +232,13 @@ class Calls:
         make = partial(get_request, key, bucket, level, timeout_ms, repair, staleness, max_staleness, degrade)
         return Call(make, _RESULTS[level], timeout_s)
 
+    def commit(self, rows: Sequence[Row], timeout: float | None) -> Call[list[Version]]:
+        """The versions of what was written, in its order."""
+        timeout_s, timeout_ms = self.time(timeout)
+        buckets, keys, kinds, expected, values, ttls_ms = map(list, zip(*rows, strict=True))
+        columns: Any = buckets, keys, kinds, expected, values, ttls_ms
+        return Call(lambda request: Commit(request, timeout_ms, *columns), _versions, timeout_s)
+
     def explain(self, key: bytes | str, bucket: str, timeout: float | None) -> Call[Explanation]:
         timeout_s, timeout_ms = self.time(timeout)
         return Call(
@@ -274,6 +287,16 @@ class Calls:
         return Call(asked, partial(decided, identity), timeout_s)
 
 
+def place_of(bucket: str, key: bytes | str) -> tuple[str, bytes]:
+    """A bucket, and a key of it."""
+    return bucket_of(bucket), key_bytes(key)
+
+
+def transacted(value: bytes | str, ttl_s: float | None) -> Write:
+    """What a transaction is to write."""
+    return Write(bytes_of("value", value, VALUE_BYTES_MAX), ttl_ms_of(ttl_s))
+
+
 def _identity(repeat: Identity | str | None) -> bytes:
     """What a write is known by from now on: 8 random bytes, or what the one that it repeats was known by."""
     if repeat is None:
@@ -294,6 +317,12 @@ def _receipt(level: Level, identity: bytes, answer: Message, members: Members) -
     except RequestFailed as error:
         error.identity = error.identity or Identity.decode(identity)
         raise
+
+
+def _versions(answer: Message, _: Members) -> list[Version]:
+    if not isinstance(answer, Committed):
+        raise error_of(answer)
+    return [Version.decode(version) for version in answer.versions]
 
 
 def _result(level: Level, answer: Message, _: Members) -> ReadResult:

@@ -7,7 +7,7 @@ that is right: who does asks for a store that does (`Store.retrying`).
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import monotonic
 from typing import TypeVar
 
@@ -23,12 +23,14 @@ from basestore.client.arguments import (
     pairs,
     prefix_bytes,
 )
-from basestore.client.calls import Call
+from basestore.client.calls import Call, place_of, transacted
 from basestore.client.channel import Channel, SessionChannel
+from basestore.client.coordination.transaction import NO_SESSION, Draft, Place, Transaction
 from basestore.client.many import Lot, delete_many, get_many, scan, set_many
 from basestore.client.operator import Operator
 from basestore.client.retrying import RetryingChannel
 from basestore.client.session import KEYS_MAX_DEFAULT, Session
+from basestore.consistency import Level
 from basestore.errors import BasestoreError, InvalidRequest, Overloaded, Unreachable
 from basestore.repair.version import Identity, Version
 from basestore.results.readers import revised
@@ -223,6 +225,36 @@ class Store(Operator):
             cursor.name(error)
             raise
 
+    def transaction(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Transaction]:
+        """Several keys of registers, read and written as if at one moment, alone (strictly serializable); for
+        the length of an `async with` block, behind which all of it is done, or nothing:
+
+            async with store.transaction() as t:
+                left = int((await t.get("left")).value)
+                t.set("left", str(left - 1))
+                t.set(f"seat/{left}", "taken")
+
+        Nothing is locked meanwhile: where a key that was read is written by others, Conflict says at the end
+        that nothing was done. Then begin anew, and read again. Where its outcome is not known
+        (`definite` is false), all was done or nothing. `timeout` is for each read, and for the end. At most
+        100 keys, of 1 MiB with their values."""
+        return self._transaction(timeout)
+
+    @asynccontextmanager
+    async def _transaction(self, timeout: float | None) -> AsyncIterator[Transaction]:
+        draft = Draft()
+
+        async def get(place: Place) -> ReadResult:
+            bucket, key = place
+            return await self._ask(self._calls.get(key, bucket, Level.SERIAL, timeout))
+
+        try:
+            yield Transaction(draft, place_of, transacted, get)
+        finally:
+            draft.ended = True
+        rows = draft.rows()
+        draft.end(await self._ask(self._calls.commit(rows, timeout)) if rows else [])
+
     def retrying(self, budget: float = 0.1) -> "Store":
         """This store, over the same connection, with calls that are tried again where that may help, until
         their timeout is over (`client/retrying.py` says when). No write happens twice by it. `budget`: how
@@ -275,6 +307,10 @@ class StoreSession(Store):
         """All that this session has seen so far, as text of letters, digits and .-_ for `session`, in any
         process; it stays when the session has ended."""
         return self._seen.token
+
+    def transaction(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Transaction]:
+        """Refused: a session makes no promise of what transactions have written."""
+        raise InvalidRequest(NO_SESSION)
 
     def merge(self, token: str, base: str | None = None) -> None:
         """From now on promise what the token's session promised too. `base`: a token that both have gone on

@@ -12,12 +12,13 @@ from basestore.errors import (
     ChangeUnknown,
     ConnectionLost,
     InvalidRequest,
+    OutcomeUnknown,
     ReadTimeout,
     RequestFailed,
     WriteTimeout,
     revive,
 )
-from basestore.protocol.client import ADD, Delete, Failed, Set
+from basestore.protocol.client import ADD, Commit, Delete, Failed, Set
 from basestore.protocol.codec import Message
 from basestore.protocol.membership import ChangeTopology
 from basestore.protocol.operator import FinishUpgrade, Replay
@@ -74,6 +75,8 @@ def late(endpoint: str, request: Message) -> RequestFailed:
         error = ChangeUnknown(told)
         error.identity = _identity(request)
         return error
+    if isinstance(request, Commit):
+        return OutcomeUnknown(told, None, None)
     kind = WriteTimeout if isinstance(request, Set | Delete | Replay | FinishUpgrade) else ReadTimeout
     return kind(told, None, None, _identity(request))
 
@@ -89,6 +92,8 @@ def _advice(request: Message) -> str:
         # Who reads a number does not learn from it what was added to it.
         read = "" if request.condition == ADD else ", or read to find out"
         return f"The write may have happened: repeat it as {_identity(request)}{read}"
+    if isinstance(request, Commit):
+        return "All of the transaction may have been done, or nothing: read its keys to find out"
     if isinstance(request, ChangeTopology):
         return f"It may be decided: see `basestore topology history`, or repeat it as {_identity(request)}"
     if isinstance(request, Replay | FinishUpgrade):

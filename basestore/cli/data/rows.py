@@ -136,35 +136,49 @@ def read_ndjson(source: BinaryIO, position: Position | None = None) -> Iterator[
         except StopIteration:
             return
         except (ValueError, RecursionError) as error:
-            yield Malformed(start, lines.position, _reason(error))
+            yield Malformed(start, lines.position, reason_of(error))
 
 
 def _parse_object(line: bytes) -> tuple[bytes, bytes]:
     """Key and value of one JSON object; ValueError says what is wrong with it."""
+    fields = object_of(line, _EXAMPLE)
+    for name in ("key", "value"):
+        if name not in fields:
+            raise ValueError(f'it has no "{name}"; write {_EXAMPLE}')
+    return _checked(key_of(fields, "key"), value_of(fields))
+
+
+def object_of(line: bytes, example: str) -> dict[str, Any]:
+    """The JSON object on a line; ValueError says what is wrong with it, and what to write."""
     text_line = line.decode()
     try:
         fields = json.loads(text_line, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        raise ValueError(_not_json(text_line, error)) from error
+        raise ValueError(_not_json(text_line, error, example)) from error
     if not isinstance(fields, dict):
-        raise ValueError(f"it is JSON, but no object; write {_EXAMPLE}")
-    for name in ("key", "value"):
-        if name not in fields:
-            raise ValueError(f'it has no "{name}"; write {_EXAMPLE}')
-    if not isinstance(fields["key"], str):
+        raise ValueError(f"it is JSON, but no object; write {example}")
+    return fields
+
+
+def key_of(fields: dict[str, Any], name: str) -> bytes:
+    """A key, in the field of this name."""
+    if not isinstance(fields[name], str):
         raise ValueError("its key is not a string; write it in double quotes")
-    key = _decode("key_encoding", fields["key"], fields.get("key_encoding"))
+    return key_bytes(_decode("key_encoding", fields[name], fields.get("key_encoding")))
+
+
+def value_of(fields: dict[str, Any]) -> bytes:
+    """Its value: a string, as it says encoded, or any other JSON, as compact text."""
     value = fields["value"]
-    if not isinstance(value, str):
-        value = text.compact(value)
-        return _checked(key, value.encode())
-    return _checked(key, _decode("encoding", value, fields.get("encoding")))
+    if isinstance(value, str):
+        return _decode("encoding", value, fields.get("encoding"))
+    return text.compact(value).encode()
 
 
-def _not_json(line: str, error: json.JSONDecodeError) -> str:
+def _not_json(line: str, error: json.JSONDecodeError, example: str) -> str:
     """What is wrong with a line, and what to write."""
     if not line.lstrip().startswith("{"):
-        return f"it is not a JSON object; write {_EXAMPLE}"
+        return f"it is not a JSON object; write {example}"
     if error.pos >= len(line.rstrip()):
         return "it ends before its JSON object does; an object has to stand on one line"
     said = next((words for begin, words in _WRONG.items() if error.msg.startswith(begin)), error.msg)
@@ -192,7 +206,7 @@ def _checked(key: bytes, value: bytes) -> tuple[bytes, bytes]:
     return key_bytes(key), value
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     if isinstance(error, UnicodeError):
         return "it is not UTF-8"
     if isinstance(error, csv.Error):
@@ -230,7 +244,7 @@ def read_csv(
         except StopIteration:
             return
         except (csv.Error, ValueError) as error:
-            yield Malformed(start, lines.position, _reason(error))
+            yield Malformed(start, lines.position, reason_of(error))
 
 
 class _Decoded:
