@@ -57,8 +57,8 @@ _COMMANDS = {
 
 WRITES = (
     "set", "delete", "increment", "transaction", "import", "upgrade finish", "bucket create", "bucket drop",
-    "settings set", "settings unset", "node rebuild-group", "node drain", "node remove", "node replace", "rebalance",
-    "topology cancel", "topology replication", "join",
+    "settings set", "settings unset", "node rebuild-group", "node drain", "node remove", "node replace",
+    "rebalance", "topology cancel", "topology replication", "join",
 )  # fmt: skip
 
 
