@@ -8,6 +8,8 @@
     |   `-- StorageBusy         inside a node: the store takes no writes for the moment
     |       `-- StorageFull     for its disk is full
     |-- Unreachable             no endpoint answers, or none speaks for this cluster; nothing was sent
+    |-- LockHeld                another holds the lock, for as long as one would wait
+    |-- LeaseLost               a lease was not renewed in time: another may hold the lock by now
     |-- SessionFull             the session has no room for one more key; nothing was sent
     `-- RequestFailed           a node answered, or should have
         |-- definite: nothing was done
@@ -18,6 +20,7 @@
         |   |-- VersionLost     what a session has seen is on no replica any more
         |   |-- Contended       others were at the register for as long as the request could last
         |   |-- Conflict        what a transaction has read or was to write has changed meanwhile
+        |   |-- FencedOff       the lock that a write depends on is held by another, or by nobody
         |   `-- ClockSkew       this node's clock is too far from the others'
         `-- indefinite
             |-- WriteTimeout    may have happened; repeated as itself, it happens once
@@ -103,6 +106,17 @@ class Unreachable(BasestoreError):
 
 class SessionFull(BasestoreError):
     """The session keeps as many keys as it may, and forgets none. Nothing was sent."""
+
+
+class LockHeld(BasestoreError):
+    """Another holds the lock, for as long as one would wait. Nothing was done."""
+
+
+class LeaseLost(BasestoreError):
+    """A lease was not renewed in time, or another has taken its place: what was done under it may have been
+    done beside another holder, unless it was fenced."""
+
+    definite = False
 
 
 class RequestFailed(BasestoreError):
@@ -319,6 +333,13 @@ class Conflict(RequestFailed):
     code = 15
 
 
+class FencedOff(RequestFailed):
+    """A write names the token of a lease that is over: the lock is held under another token, or not at all.
+    Nothing was done. Whoever had that lease must not go on."""
+
+    code = 16
+
+
 class NoLeader(RequestFailed):
     """No majority of the metadata group's voters is reached, or it is not complete yet: so what the cluster
     is can neither be changed nor read by a leader's word. Nothing was changed. Data are served all the
@@ -345,7 +366,7 @@ _BY_CODE: dict[int, type[RequestFailed]] = {
     kind.code: kind
     for kind in (
         Unavailable, Overloaded, ClockSkew, WriteTimeout, ReadTimeout, ReplicaFailure, ConnectionLost,
-        TooStale, OutcomeUnknown, VersionLost, NoLeader, ChangeUnknown, Contended, Conflict,
+        TooStale, OutcomeUnknown, VersionLost, NoLeader, ChangeUnknown, Contended, Conflict, FencedOff,
     )
 }  # fmt: skip
 

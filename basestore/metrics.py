@@ -92,6 +92,7 @@ FAILURES: Final[Mapping[int, str]] = {
     11: "version_lost",
     14: "contended",
     15: "conflict",
+    16: "fenced_off",
 }
 OUTCOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "set": (*WRITE_OUTCOMES, *FAILURES.values()),

@@ -40,6 +40,7 @@ ROWS = """
     config
     protocol  toml_tables
     errors
+    leases
     instant  consistency  metrics  release  rows  repair  consensus
 """
 # Likewise the rooms inside a room; `.` stands for the files at its root, without its `__init__`, which stands

@@ -18,14 +18,18 @@ from basestore.client.arguments import (
     Unset,
     check_endpoints,
     condition_of,
+    key_bytes,
     listed,
     pairs,
     prefix_bytes,
 )
 from basestore.client.blocking_channel import BlockingChannel, BlockingSessionChannel
 from basestore.client.blocking_operator import BlockingOperator
-from basestore.client.calls import Call, place_of, transacted
-from basestore.client.coordination.transaction import NO_SESSION, Draft, Place, SyncTransaction
+from basestore.client.calls import Call, drawn_holder, place_of, transacted
+from basestore.client.coordination.fence import Fence, fenced_rows
+from basestore.client.coordination.lease import Wanted
+from basestore.client.coordination.sync_lease import SyncLease
+from basestore.client.coordination.transaction import NO_SESSION, Draft, Place, SyncTransaction, Write
 from basestore.client.many import Lot, delete_many, get_many, scan, set_many
 from basestore.client.retrying import BlockingRetryingChannel
 from basestore.client.session import KEYS_MAX_DEFAULT, Session
@@ -55,10 +59,15 @@ class SyncStore(BlockingOperator):
         if_version: Version | str | Unset = UNSET,
         if_absent: bool = False,
         if_value: Data | Unset = UNSET,
+        fence: Fence | None = None,
     ) -> Receipt:
         """Write a value. `ttl` in seconds. To repeat a write as itself, `repeat` is the identity that its
         error or receipt carries, with all else as it was. `defer`, and the conditions, as in `Store.set`."""
         condition = condition_of(if_version, if_absent, if_value, defer)
+        if fence is not None:
+            plain = repeat is None and not defer
+            rows = fenced_rows(place_of(bucket, key), transacted(value, ttl), condition, fence, plain=plain)
+            return self._ask(self._calls.fenced(rows, timeout))
         return self._ask(
             self._calls.set(key, value, bucket, consistency, ttl, timeout, repeat, defer, condition)
         )
@@ -73,10 +82,15 @@ class SyncStore(BlockingOperator):
         repeat: Identity | str | None = None,
         defer: bool = False,
         if_version: Version | str | Unset = UNSET,
+        fence: Fence | None = None,
     ) -> Receipt:
         """Delete a key. Deleting a key that is not there is no error. `if_version` as of
         `Store.delete`."""
         condition = condition_of(if_version, False, UNSET, defer)
+        if fence is not None:
+            plain = repeat is None and not defer
+            rows = fenced_rows(place_of(bucket, key), Write(None), condition, fence, plain=plain)
+            return self._ask(self._calls.fenced(rows, timeout))
         return self._ask(self._calls.delete(key, bucket, consistency, timeout, repeat, defer, condition))
 
     def increment(
@@ -211,6 +225,27 @@ class SyncStore(BlockingOperator):
             draft.ended = True
         rows = draft.rows()
         draft.end(self._ask(self._calls.commit(rows, timeout)) if rows else [])
+
+    def lease(
+        self,
+        name: bytes | str,
+        *,
+        seconds: float = 10.0,
+        wait: float | None = None,
+        owner: str = "",
+        timeout: float | None = None,
+    ) -> SyncLease:
+        """A lock of this name, held for the length of a `with` block; whoever else wants it waits. `wait`:
+        for how many seconds, 0: not at all, None: as long as it takes; then LockHeld. `owner`: whom the
+        others are told of. If it is lost, `check` of the lease
+        raises LeaseLost, and so does the end of the block.
+
+        Its holder renews it; who does not, for `seconds`, loses it soon after. So a lock by itself is a hint:
+        a process that was stopped, and goes on, may act for a moment after another has taken its place. What
+        must not happen then is to be fenced: `set(..., fence=lease)` is done only while the lock is held
+        under this very lease."""
+        wanted = Wanted.of(key_bytes(name), seconds, wait, owner, timeout)
+        return SyncLease(wanted, drawn_holder(), self._calls, self._ask, place_of, transacted)
 
     def retrying(self, budget: float = 0.1) -> "SyncStore":
         """This store with calls that are tried again where that may help, as `Store.retrying`."""

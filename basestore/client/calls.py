@@ -23,11 +23,13 @@ from basestore.client.arguments import (
     ADDING,
     TIMEOUT_S_DEFAULT,
     UNCONDITIONAL,
+    UNSET,
     Condition,
     Consistency,
     addend_of,
     bucket_of,
     bytes_of,
+    condition_of,
     defers_of,
     delete_request,
     get_level_of,
@@ -42,6 +44,7 @@ from basestore.client.arguments import (
 from basestore.client.coordination.transaction import Row, Write
 from basestore.consistency import Level
 from basestore.errors import InvalidRequest, Overloaded, RequestFailed
+from basestore.leases import HOLDER_BYTES, LOCKS
 from basestore.protocol.client import Commit, Committed
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Names
@@ -54,7 +57,7 @@ from basestore.results.cluster_view import SURVEY_MS, Following
 from basestore.results.explanation import Explanation
 from basestore.results.hints import NodeHints, node_hints
 from basestore.results.nodes import NodeState, Upgrade, node_state, upgrade
-from basestore.results.readers import read_result, receipt
+from basestore.results.readers import fenced_receipt, read_result, receipt
 from basestore.results.receipts import ReadResult, Receipt
 from basestore.results.topology import (
     ClusterTopology,
@@ -239,6 +242,25 @@ class Calls:
         columns: Any = buckets, keys, kinds, expected, values, ttls_ms
         return Call(lambda request: Commit(request, timeout_ms, *columns), _versions, timeout_s)
 
+    def fenced(self, rows: Sequence[Row], timeout: float | None) -> Call[Receipt]:
+        """Of one write, with what it depends on."""
+        return Call(self.commit(rows, timeout).make, fenced_receipt, self.time(timeout)[0])
+
+    # --- of locks (`client/coordination/lease.py`) -------------------------------------------------
+
+    def read_lock(self, name: bytes) -> Call[ReadResult]:
+        return self.get(name, LOCKS, Level.SERIAL, None)
+
+    def write_lock(self, name: bytes, row: bytes, version: Version | None) -> Call[Receipt]:
+        """In the place of this version; None: of nothing."""
+        condition = condition_of(UNSET if version is None else version, version is None, UNSET, False)
+        return self.set(name, row, LOCKS, Level.SERIAL, None, None, condition=condition)
+
+    def delete_lock(self, name: bytes, version: Version) -> Call[Receipt]:
+        return self.delete(
+            name, LOCKS, Level.SERIAL, None, condition=condition_of(version, False, UNSET, False)
+        )
+
     def explain(self, key: bytes | str, bucket: str, timeout: float | None) -> Call[Explanation]:
         timeout_s, timeout_ms = self.time(timeout)
         return Call(
@@ -302,6 +324,11 @@ def _identity(repeat: Identity | str | None) -> bytes:
     if repeat is None:
         return _RANDOM.getrandbits(8 * PROPOSAL_BYTES).to_bytes(PROPOSAL_BYTES)
     return identity_of(repeat)
+
+
+def drawn_holder() -> bytes:
+    """What whoever holds a lock is known by."""
+    return _RANDOM.getrandbits(8 * HOLDER_BYTES).to_bytes(HOLDER_BYTES)
 
 
 def drawn(count: int) -> list[bytes]:

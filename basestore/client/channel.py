@@ -28,6 +28,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, null
 from typing import Any, Final, Protocol
 
 from basestore.client.calls import Asking
+from basestore.client.coordination.transaction import NO_SESSION
 from basestore.client.session import Session, check_cluster
 from basestore.errors import (
     RETRY_MS_MAX,
@@ -35,7 +36,7 @@ from basestore.errors import (
     Overloaded,
     SessionFull,
 )
-from basestore.protocol.client import Credit, Failed, Get, Got, Shed, Written
+from basestore.protocol.client import Commit, Credit, Failed, Get, Got, Shed, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import ADMIN, class_of
 from basestore.protocol.groups import Found, Stored, requested, singly
@@ -309,6 +310,8 @@ class Lesson:
 
     def requests(self, first: int, failed: dict[int, Exception]) -> list[Message]:
         for request in singly(self._asking.requests(first, failed)):
+            if isinstance(request, Commit):
+                raise InvalidRequest(NO_SESSION)
             try:
                 with self._lock:
                     self._begun[request.id] = self._seen.begin(request)

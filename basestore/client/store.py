@@ -19,13 +19,17 @@ from basestore.client.arguments import (
     Data,
     Unset,
     condition_of,
+    key_bytes,
     listed,
     pairs,
     prefix_bytes,
 )
-from basestore.client.calls import Call, place_of, transacted
+from basestore.client.calls import Call, drawn_holder, place_of, transacted
 from basestore.client.channel import Channel, SessionChannel
-from basestore.client.coordination.transaction import NO_SESSION, Draft, Place, Transaction
+from basestore.client.coordination.async_lease import Lease
+from basestore.client.coordination.fence import Fence, fenced_rows
+from basestore.client.coordination.lease import Wanted
+from basestore.client.coordination.transaction import NO_SESSION, Draft, Place, Transaction, Write
 from basestore.client.many import Lot, delete_many, get_many, scan, set_many
 from basestore.client.operator import Operator
 from basestore.client.retrying import RetryingChannel
@@ -62,6 +66,7 @@ class Store(Operator):
         if_version: Version | str | Unset = UNSET,
         if_absent: bool = False,
         if_value: Data | Unset = UNSET,
+        fence: Fence | None = None,
     ) -> Receipt:
         """Write a value. `ttl` in seconds. To repeat a write as itself, whatever became of it, `repeat` is
         the identity that its error or receipt carries, with all else as it was: it happens once. In a bucket
@@ -72,8 +77,15 @@ class Store(Operator):
         In a bucket of registers a write may depend on what the key holds, on one thing: `if_version`, the
         version that it holds, by a receipt or a result; `if_absent`, that it holds nothing; `if_value`, this
         value. Otherwise it is LOST, and the receipt says what is there instead. None is
-        refused, for it is the version of what holds nothing: `if_absent` says that."""
+        refused, for it is the version of what holds nothing: `if_absent` says that.
+
+        `fence`, in such a bucket: a lease, or LOCK:TOKEN; the write is done only while the lock is held under
+        that lease, otherwise FencedOff, definite. It is one transaction: Conflict where a condition fails."""
         condition = condition_of(if_version, if_absent, if_value, defer)
+        if fence is not None:
+            plain = repeat is None and not defer
+            rows = fenced_rows(place_of(bucket, key), transacted(value, ttl), condition, fence, plain=plain)
+            return await self._ask(self._calls.fenced(rows, timeout))
         return await self._ask(
             self._calls.set(key, value, bucket, consistency, ttl, timeout, repeat, defer, condition)
         )
@@ -88,10 +100,15 @@ class Store(Operator):
         repeat: Identity | str | None = None,
         defer: bool = False,
         if_version: Version | str | Unset = UNSET,
+        fence: Fence | None = None,
     ) -> Receipt:
         """Delete a key. Deleting a key that is not there is no error. `if_version`, in a bucket of registers:
         only if it holds that version, as of `set`."""
         condition = condition_of(if_version, False, UNSET, defer)
+        if fence is not None:
+            plain = repeat is None and not defer
+            rows = fenced_rows(place_of(bucket, key), Write(None), condition, fence, plain=plain)
+            return await self._ask(self._calls.fenced(rows, timeout))
         return await self._ask(
             self._calls.delete(key, bucket, consistency, timeout, repeat, defer, condition)
         )
@@ -254,6 +271,26 @@ class Store(Operator):
             draft.ended = True
         rows = draft.rows()
         draft.end(await self._ask(self._calls.commit(rows, timeout)) if rows else [])
+
+    def lease(
+        self,
+        name: bytes | str,
+        *,
+        seconds: float = 10.0,
+        wait: float | None = None,
+        owner: str = "",
+        timeout: float | None = None,
+    ) -> Lease:
+        """A lock of this name, held for the length of an `async with` block; whoever else wants it waits.
+        `wait`: for how many seconds, 0: not at all, None: as long as it takes; then LockHeld. `owner`: whom
+        the others are told of. If it is lost, the block is cancelled, and LeaseLost raised behind it.
+
+        Its holder renews it; who does not, for `seconds`, loses it soon after. So a lock by itself is a hint:
+        a process that was stopped, and goes on, may act for a moment after another has taken its place. What
+        must not happen then is to be fenced: `set(..., fence=lease)` is done only while the lock is held
+        under this very lease."""
+        wanted = Wanted.of(key_bytes(name), seconds, wait, owner, timeout)
+        return Lease(wanted, drawn_holder(), self._calls, self._ask, place_of, transacted)
 
     def retrying(self, budget: float = 0.1) -> "Store":
         """This store, over the same connection, with calls that are tried again where that may help, until

@@ -238,7 +238,9 @@ def admit_scan(context: Context, outbox: Outbox, request: Scan, now: Instant) ->
     if request.limit < 1:
         raise InvalidRequest(f"a limit of {request.limit}; ask for at least 1 key")
     check_room(context, PAGE_BYTES_MAX, now, outbox)
-    return level, context.buckets.by_name[request.bucket].label, rule
+    bucket = context.buckets.asked_for(request.bucket)
+    assert bucket is not None  # else there is no rule
+    return level, bucket.label, rule
 
 
 def admit_explain(context: Context, outbox: Outbox, request: Explain, now: Instant) -> tuple[bytes, Rule]:
@@ -292,7 +294,7 @@ def check_timeout(context: Context, timeout_ms: int) -> None:
 
 
 def rule_of(context: Context, bucket: str) -> Rule:
-    held = context.buckets.by_name.get(bucket)
+    held = context.buckets.asked_for(bucket)
     if held is None:
         if context.peers.unknowing():
             raise Unavailable.because(

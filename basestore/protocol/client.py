@@ -233,10 +233,13 @@ class Failed(NamedTuple):
 
 # --- transactions: several keys of registers at once -------------------------------------------------
 
-# What is done with a key. READ: nothing, but that it must hold what is expected.
+# What is done with a key. READ: nothing, but that it must hold what is expected; HELD: nothing, but that it
+# is the register of a lock (`basestore/leases.py`), and whoever has it has it under the token that is
+# expected.
 READ: Final = 0
 SET: Final = 1
 DELETE: Final = 2
+HELD: Final = 3
 HOLDS_NOTHING: Final = bytes(VERSION_BYTES)  # in place of the version that is expected
 
 
@@ -244,7 +247,7 @@ HOLDS_NOTHING: Final = bytes(VERSION_BYTES)  # in place of the version that is e
 class Commit(NamedTuple):
     """Do all of this to keys of registers at once, if each holds what is expected of it: the version that it
     was read with, HOLDS_NOTHING, or, of a key that was not read, anything (empty). `kinds`: READ, SET with
-    its value and its `ttls_ms` (0: for ever), or DELETE; each key stands here once."""
+    its value and its `ttls_ms` (0: for ever), DELETE, or HELD; each key stands here once."""
 
     id: int
     timeout_ms: int
@@ -259,17 +262,22 @@ class Commit(NamedTuple):
         columns = self.buckets, self.kinds, self.expected, self.values, self.ttls_ms
         if any(len(column) != len(self.keys) for column in columns):
             return "has columns of different lengths"
-        if not set(self.kinds) <= {READ, SET, DELETE}:
+        if not set(self.kinds) <= {READ, SET, DELETE, HELD}:
             return "does what there is not"
         return "" if set(map(len, self.expected)) <= {0, VERSION_BYTES} else "expects what is no version"
 
 
 @message(111, since=TRANSACTIONS_SINCE)
 class Committed(NamedTuple):
-    """All of it was done. `versions`: of the keys that were written, in their order."""
+    """All of it was done. Of the keys that were written, in their order: `versions`, `partitions`, and how
+    many replicas each row `required`."""
 
     id: int
     versions: list[bytes]
+    partitions: list[int]
+    required: list[int]
 
     def check(self) -> str:
+        if not len(self.versions) == len(self.partitions) == len(self.required):
+            return "has columns of different lengths"
         return "" if set(map(len, self.versions)) <= {VERSION_BYTES} else "names no version"

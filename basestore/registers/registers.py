@@ -102,7 +102,7 @@ class Registers:
     def receive(self, outbox: Outbox, request: Any, now: Instant) -> None:
         """Begin a client's request, of any bucket."""
         begin = _BEGINS.get(type(request))
-        bucket = self._context.buckets.by_name.get(request.bucket) if begin is not None else None
+        bucket = self._context.buckets.asked_for(request.bucket) if begin is not None else None
         if bucket is None or begin is None or not bucket.rule.serial:
             receive(self._context, outbox, request, now)
             return

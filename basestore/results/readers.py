@@ -18,6 +18,7 @@ from basestore.protocol.client import (
     OUTCOME_LOST,
     OUTCOME_STORED,
     OUTCOME_SUPERSEDED,
+    Committed,
     Got,
     Page,
     Written,
@@ -25,7 +26,7 @@ from basestore.protocol.client import (
 from basestore.protocol.codec import Message
 from basestore.protocol.groups import Found, Stored
 from basestore.protocol.handshake import Names
-from basestore.repair.version import Identity, Version
+from basestore.repair.version import CHECK_BYTES, NO_PROPOSAL, Identity, Version
 from basestore.results.answers import SENSELESS, error_of, senseless, version_of
 from basestore.results.receipts import Item, ReadResult, Receipt
 
@@ -83,6 +84,20 @@ def receipt(answer: Message, level: Level, members: Names) -> Receipt:
         )
     except SENSELESS as error:
         raise senseless(answer) from error
+
+
+def fenced_receipt(answer: Message, members: Names) -> Receipt:
+    """The same of a write that stood in a transaction by itself. It is known by its version, and cannot be
+    repeated as itself."""
+    if not isinstance(answer, Committed):
+        raise error_of(answer)
+    try:
+        (version,), (partition,), (required,) = answer.versions, answer.partitions, answer.required
+        identity = Identity(NO_PROPOSAL, Version.decode(version), bytes(CHECK_BYTES))
+    except SENSELESS as error:
+        raise senseless(answer) from error
+    of = partition, members.cluster
+    return Receipt(Outcome.STORED, None, identity, Level.SERIAL, required, required, {}, None, *of)
 
 
 def receipts(answer: Stored, level: Level, members: Names) -> list[Receipt]:

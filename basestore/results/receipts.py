@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from basestore.consistency import Level, Outcome, ReplicaState
 from basestore.errors import BasestoreError
 from basestore.protocol.anti_entropy import LossRow
-from basestore.repair.version import Identity, Version
+from basestore.repair.version import NO_PROPOSAL, Identity, Version
 from basestore.results.answers import encode_text
 
 T = TypeVar("T")
@@ -94,6 +94,11 @@ class Receipt:
         return self.identity.version
 
     @property
+    def repeatable(self) -> bool:
+        """Whether it can be repeated as itself: not what was lost, nor what was fenced."""
+        return self.outcome is not Outcome.LOST and self.identity.proposal != NO_PROPOSAL
+
+    @property
     def number(self) -> int:
         """That an increment has made. ValueError where that is not known any more, for the increment was
         repeated, and somebody has written the key after it; and where this is the receipt of anything else,
@@ -138,7 +143,7 @@ class Receipt:
             "outcome": self.outcome.value,
             "final": self.final,
             "version": _text(self.version),
-            "identity": None if self.outcome is Outcome.LOST else str(self.identity),
+            "identity": str(self.identity) if self.repeatable else None,
             "level": self.level.name.lower(),
             "required": self.required,
             "acknowledged": self.acknowledged,

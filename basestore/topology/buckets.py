@@ -16,14 +16,15 @@ its rows are refused for the moment, in any way, for its rule is not known.
 One object for a node, made once and passed around: `adopt` changes it in place, in the step in which another
 topology comes into use. Who keeps a table of its own asks `changes`. Holds no rows, and drops none.
 
-Besides there are rows that nodes keep for themselves, in buckets that have labels and no names (OWN): every
-release knows those of its own, so none is made or dropped.
+Besides there are rows that nodes and clients keep for themselves, in buckets with names that no user can give
+(OWN): every release knows those of its own, so none is made or dropped, or listed.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from basestore.config import BucketOptions
+from basestore.config import UNNUMBERED, BucketOptions
+from basestore.leases import LOCKS
 from basestore.repair.rule import Rule
 from basestore.rows import row_bucket, row_key
 from basestore.topology.topology import LABEL_START, OWN_LABEL_START, Bucket, Dropped, Topology
@@ -32,7 +33,11 @@ DROPPED: Final = "the bucket was dropped"
 NOT_HELD: Final = "this replica does not hold such a row"
 UNKNOWN_YET: Final = "this replica does not know the bucket yet"
 DECISIONS: Final = OWN_LABEL_START + b"d"  # what was decided of transactions (`repair/intents.py`)
-OWN: Final = {DECISIONS: ("decisions of transactions", Rule.REGISTER)}
+LOCKED: Final = OWN_LABEL_START + b"l"  # who holds locks (`basestore/leases.py`)
+OWN: Final = {
+    "\1decisions": Bucket(UNNUMBERED, "decisions of transactions", Rule.REGISTER, DECISIONS),
+    LOCKS: Bucket(UNNUMBERED, "locks", Rule.REGISTER, LOCKED),
+}
 _LENGTH_BYTES = 1
 _NO_OPTIONS: Final = BucketOptions()
 
@@ -80,8 +85,8 @@ class Buckets:
         self.changes += 1
         for table in (self.rules, self.names, self.options):
             table.clear()
-        for label, (name, rule) in OWN.items():
-            self.rules[label], self.names[label] = rule, name
+        for bucket in OWN.values():
+            self.rules[bucket.label], self.names[bucket.label] = bucket.rule, bucket.name
         for name, bucket in self.by_name.items():
             self.rules[bucket.label], self.names[bucket.label] = bucket.rule, name
             options = self._own.get(name, bucket.options)
@@ -90,7 +95,7 @@ class Buckets:
 
     def stem(self, name: str) -> bytes:
         """What the rows of a bucket go on with behind their partition, before the key."""
-        label = self.by_name[name].label
+        label = (self.by_name.get(name) or OWN[name]).label
         return len(label).to_bytes(_LENGTH_BYTES) + label
 
     def rows(self) -> list[tuple[str, Rule, int]]:
@@ -99,6 +104,10 @@ class Buckets:
             (name, bucket.rule, bucket.number if bucket.label.startswith(LABEL_START) else 0)
             for name, bucket in self.by_name.items()
         ]
+
+    def asked_for(self, name: str) -> Bucket | None:
+        """That of a name that a client has said; of what nodes keep for themselves the locks alone."""
+        return self.by_name.get(name) or (OWN[LOCKS] if name == LOCKS else None)
 
     # --- labels ------------------------------------------------------------------------------
 

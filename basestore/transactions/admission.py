@@ -16,7 +16,8 @@ from basestore.coordinator.context import Context
 from basestore.coordinator.stamper import version_of
 from basestore.errors import InvalidRequest, Unavailable
 from basestore.instant import Instant
-from basestore.protocol.client import DELETE, HOLDS_NOTHING, READ, Commit
+from basestore.leases import LOCKS
+from basestore.protocol.client import DELETE, HELD, HOLDS_NOTHING, READ, Commit
 from basestore.protocol.limits import (
     TRANSACTION_BYTES_MAX,
     TRANSACTION_KEYS_MAX,
@@ -67,11 +68,13 @@ def _part(context: Context, request: Commit, at: int) -> Part:
         raise InvalidRequest(ttl_text(f"{ttl_ms / 1e3} s"))
     if expected not in (b"", HOLDS_NOTHING):
         version_of(expected)
-    if (kind == READ and not expected) or (kind in (READ, DELETE) and (value or ttl_ms)):
+    reads = kind in (READ, HELD)
+    senseless = (reads and not expected) or ((reads or kind == DELETE) and (value or ttl_ms))
+    if senseless or (kind == HELD and (bucket != LOCKS or expected == HOLDS_NOTHING)):
         raise InvalidRequest(f"what is to be done with key {key[:64]!r} makes no sense; {NOTHING_DONE}")
     row = context.row(bucket, key)
-    content = None if kind == READ else Content(row, value, ttl_ms, kind == DELETE, rule)
-    return Part(row, context.buckets.row_name(row), expected, content)
+    content = None if reads else Content(row, value, ttl_ms, kind == DELETE, rule)
+    return Part(row, context.buckets.row_name(row), expected, content, kind == HELD)
 
 
 def _check_rule(bucket: str, rule: Rule) -> None:

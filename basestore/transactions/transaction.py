@@ -31,6 +31,7 @@ from basestore.errors import (
     ClockSkew,
     Conflict,
     Contended,
+    FencedOff,
     InvalidRequest,
     OutcomeUnknown,
     Overloaded,
@@ -38,6 +39,7 @@ from basestore.errors import (
     Unavailable,
 )
 from basestore.instant import Instant
+from basestore.leases import token_held, token_text
 from basestore.protocol.client import HOLDS_NOTHING, OUTCOME_LOST, OUTCOME_STORED
 from basestore.registers.registers import Registers
 from basestore.registers.task import Done, Result, Task
@@ -63,17 +65,20 @@ class Phase(enum.Enum):
 
 
 class Part(NamedTuple):
-    """One key of it. `name`: for people; `expected` as in `Commit`; `writes`: what it becomes, or None."""
+    """One key of it. `name`: for people; `expected` as in `Commit`; `writes`: what it becomes, or None.
+    `fences`: it is the register of a lock, and what is expected is a token."""
 
     row: bytes
     name: str
     expected: bytes
     writes: Content | None
+    fences: bool = False
 
 
 class Outcome(NamedTuple):
-    """It was committed; the versions of what it has written, encoded, in their order."""
+    """It was committed: the rows that it has written, and their versions, encoded."""
 
+    rows: list[bytes]
     versions: list[bytes]
 
 
@@ -160,6 +165,8 @@ class Transaction:
         """Whether the row holds what was read of it."""
         if record is not None and record.intent:
             return False
+        if part.fences:
+            return token_held(record) == part.expected
         live = record is not None and not record.tombstone
         if record is not None and live and record.expires_ms:
             time_ms = self._context.peers.clock.now_ms(now)
@@ -182,13 +189,19 @@ class Transaction:
         elif self._failure is not None:
             self._answer(self._failure, now)
             self._settle(ABORTED, now)
-        elif self.phase is Phase.LAY and self._reads and (self._writes or self._reads[1:]):
+        elif self.phase is Phase.LAY and self._must_validate:
             self._validate(now)
         elif self._writes:
             self._decide(now)
         else:
-            self._answer(Outcome([]), now)
+            self._answer(Outcome([], []), now)
             self._end()
+
+    @property
+    def _must_validate(self) -> bool:
+        """What one read has found it has found at one moment; a lock may have passed on since."""
+        reads = self._reads
+        return bool(reads) and (bool(self._writes) or len(reads) > 1 or reads[0].fences)
 
     def _decide(self, now: Instant) -> None:
         self.phase = Phase.DECIDE
@@ -218,7 +231,7 @@ class Transaction:
     def _commit(self, version: bytes, now: Instant) -> None:
         """`version`: that says so in its register."""
         self._decided_by = version
-        self._answer(Outcome([self._versions[row] for row in self.rows]), now)
+        self._answer(Outcome(self.rows, [self._versions[row] for row in self.rows]), now)
         self._settle(COMMITTED, now)
 
     # --- what is left to do ------------------------------------------------------------------------
@@ -256,7 +269,8 @@ class Transaction:
         if self._failure is not None:
             return
         if isinstance(result, Done):
-            self._failure = changed(part.name, result.record)
+            held = result.record
+            self._failure = fenced_off(part, held) if part.fences else changed(part.name, held)
         elif isinstance(result, InvalidRequest | Conflict | Unavailable | Overloaded | ClockSkew):
             self._failure = result
         else:
@@ -289,6 +303,16 @@ def changed(name: str, record: Record | None) -> Conflict:
     """A key does not hold what was read of it."""
     holds = f"version {Version.decode(record.known_as)}" if record is not None else "nothing"
     return Conflict(f"conflict: {name} was written since it was read, and holds {holds} now; {_ANEW}")
+
+
+def fenced_off(part: Part, record: Record | None) -> FencedOff:
+    """A lock is not held under the token that was named."""
+    token = token_held(record)
+    holds = f"is held under token {token_text(token)}" if token else "is held by nobody"
+    return FencedOff(
+        f"fenced off: {part.name} {holds} now, and not under {token_text(part.expected)}; nothing was done. "
+        f"The lease of that token is over: whoever had it must not go on"
+    )
 
 
 def in_the_way(name: str) -> Conflict:

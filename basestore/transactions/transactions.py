@@ -25,6 +25,7 @@ from basestore.repair.clock import NotYet
 from basestore.repair.intents import Intent
 from basestore.repair.version import Identity
 from basestore.replica.replica import Replica
+from basestore.rows import row_partition
 from basestore.transactions.admission import admit
 from basestore.transactions.helping import Helping
 from basestore.transactions.leftovers import Leftovers
@@ -107,7 +108,9 @@ class Transactions:
         if isinstance(result, Outcome):
             metrics.answered("transaction", Level.SERIAL, "committed", seconds)
             size = SMALL_BYTES + 32 * len(result.versions)
-            outbox.put(Committed(request.id, result.versions), size)
+            quorums, partitions = self._context.placement.quorums, list(map(row_partition, result.rows))
+            required = [quorums[partition][Level.SERIAL].required for partition in partitions]
+            outbox.put(Committed(request.id, result.versions, partitions, required), size)
         else:
             metrics.answered("transaction", Level.SERIAL, FAILURES[result.code], seconds)
             refuse(self._context, outbox, request.id, result)

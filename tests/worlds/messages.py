@@ -91,7 +91,7 @@ _EXAMPLES: list[Message] = [
     client.Commit(
         1, 1000, ["cas", "cas"], [b"a", b"b"], [client.READ, client.SET], [VERSION, b""], [b"", b"v"], [0, 9]
     ),
-    client.Committed(1, [VERSION]),
+    client.Committed(1, [VERSION], [3], [2]),
     client.Failed(1, 3, "why", IDENTITY, ["1", "n1"]),
     client.Shed([1, 4, 9, 2], 100, 32),
     client.Credit(32),

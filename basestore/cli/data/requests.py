@@ -53,6 +53,11 @@ _IF_VERSION = click.option(
     metavar="VERSION",
     help="In a bucket of registers: only if the key holds this version, by a receipt or by `get -o json`.",
 )
+_FENCE = click.option(
+    "--fence",
+    metavar="LOCK:TOKEN",
+    help="In a bucket of registers: only while this lock is held under this token (basestore lock).",
+)
 SHARED = ("endpoint", "consistency", "bucket", "timeout", "output")
 
 
@@ -92,6 +97,7 @@ def writing() -> Iterator[None]:
 @click.option(
     "--if-value", metavar="VALUE", type=data, help="In a bucket of registers: only if the key holds this."
 )
+@_FENCE
 @REPEAT
 @_DEFER
 @RETRY
@@ -105,6 +111,7 @@ def set_command(
     if_absent: bool,
     if_version: str | None,
     if_value: bytes | None,
+    fence: str | None,
     repeat: str | None,
     defer: bool,
     retry: bool,
@@ -119,6 +126,9 @@ def set_command(
     holds, on one thing. If it holds something else, nothing is written: the receipt says `lost`, and what the
     key holds instead (in JSON `superseded_by`, its version, and `value`), and the exit code is 5.
 
+    With --fence it is written only while a lock is held under that token: so what `basestore lock` runs
+    cannot write any more once another has the lock. Otherwise nothing is written, and the exit code is 5.
+
     \b
     Example:
         basestore set greeting hello
@@ -131,7 +141,7 @@ def set_command(
     with writing(), opened(target, session, retry) as store:
         receipt = store.set(
             key, content, bucket=target.bucket, ttl=ttl, repeat=repeat, defer=defer, if_absent=if_absent,
-            **_given(if_version=if_version, if_value=if_value),
+            **_given(if_version=if_version, if_value=if_value, fence=fence),
         )  # fmt: skip
         return show_receipt(target, key, receipt, "stored")
 
@@ -162,6 +172,7 @@ def _content(value: bytes | None, file: BinaryIO | None) -> bytes:
 @share(*SHARED)
 @click.argument("key", type=data)
 @_IF_VERSION
+@_FENCE
 @REPEAT
 @_DEFER
 @RETRY
@@ -170,6 +181,7 @@ def delete_command(
     target: Target,
     key: bytes,
     if_version: str | None,
+    fence: str | None,
     repeat: str | None,
     defer: bool,
     retry: bool,
@@ -186,8 +198,9 @@ def delete_command(
     """
     with writing(), opened(target, session, retry) as store:
         receipt = store.delete(
-            key, bucket=target.bucket, repeat=repeat, defer=defer, **_given(if_version=if_version)
-        )
+            key, bucket=target.bucket, repeat=repeat, defer=defer,
+            **_given(if_version=if_version, fence=fence),
+        )  # fmt: skip
         return show_receipt(target, key, receipt, "deleted")
 
 

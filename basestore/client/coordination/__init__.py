@@ -1,1 +1,1 @@
-"""What programs do with several calls of a store together: transactions."""
+"""What programs do with several calls of a store together: transactions, leases and locks."""

@@ -208,7 +208,7 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         ({"kinds": [1, 3]}, "does what there is not"),
         ({"expected": [b"", VERSION[:-1]]}, "expects what is no version"),
     ],
-    Committed: [({"versions": [b""]}, "names no version")],
+    Committed: [({"versions": [b""]}, "names no version"), ({"required": []}, "of different lengths")],
     Forward: [
         ({"lays": VERSION[:15]}, "an intent of no transaction"),
         ({"identity": b"i" * 7}, "names no write"),

@@ -225,7 +225,9 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
             several(big, n),
         )
     ),
-    Committed: st.builds(Committed, ids, st.lists(st.just(bytes(24)), max_size=3)),
+    Committed: st.integers(0, 3).flatmap(
+        lambda n: st.builds(Committed, ids, st.just([bytes(24)] * n), several(big, n), several(big, n))
+    ),
     Forward: st.builds(
         Forward,
         ids,
