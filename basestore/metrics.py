@@ -74,6 +74,7 @@ COUNTERS: Final[Mapping[str, str]] = {
     "transaction_helps": "Intents of transactions that were in the way of this node's requests.",
     "transaction_aborts": "Transactions that this node has ended, for they were not decided in time.",
     "transaction_leftovers": "Transactions that this node has tidied up after, for they were left.",
+    "leases_ended": "Leases that this node has ended, for their holders had not renewed them.",
     "disk_stalls": "How often no sync of the disk had ended for so long that this node stepped back.",
 }
 

@@ -19,8 +19,12 @@ from basestore.client.arguments import (
 )
 from basestore.client.blocking_channel import AnyChannel, BlockingChannel
 from basestore.client.calls import LEFT_S_MIN, Call, Calls, StoreTimeout, survey_call
+from basestore.client.coordination.lock_view import LockView
+from basestore.client.many import scan
 from basestore.config import BucketOptions
+from basestore.consistency import Level
 from basestore.errors import InvalidRequest, RequestFailed, Unreachable
+from basestore.leases import LOCKS
 from basestore.protocol.handshake import Meant
 from basestore.repair.rule import Rule
 from basestore.repair.version import Identity
@@ -89,6 +93,17 @@ class BlockingOperator:
     def cluster_id(self, *, timeout: float | None = None) -> str:
         """Which cluster this is, in hexadecimal digits; Unreachable."""
         return self._channel.welcome(monotonic() + self._calls.time(timeout)[0]).cluster.hex()
+
+    def locks(
+        self, prefix: bytes | str = b"", *, limit: int = 1000, timeout: float | None = None
+    ) -> list[LockView]:
+        """The locks whose names begin so, in their order, with who holds them."""
+        cursor = scan(self._calls, prefix, LOCKS, Level.SERIAL, timeout, limit, b"")
+        views: list[LockView] = []
+        while not cursor.ended:
+            found = [LockView.of(item.key, item) for item in self._ask(cursor.page())]
+            views += [view for view in found if view is not None]
+        return views
 
     def explain(
         self, key: bytes | str, *, bucket: str = "default", timeout: float | None = None

@@ -14,8 +14,12 @@ import anyio
 from basestore.client.arguments import Consistency, patience, scope_of
 from basestore.client.calls import LEFT_S_MIN, Call, Calls, StoreTimeout, survey_call
 from basestore.client.channel import Channel
+from basestore.client.coordination.lock_view import LockView
+from basestore.client.many import scan
 from basestore.config import BucketOptions
+from basestore.consistency import Level
 from basestore.errors import RequestFailed, Unreachable
+from basestore.leases import LOCKS
 from basestore.protocol.handshake import Meant
 from basestore.repair.rule import Rule
 from basestore.repair.version import Identity
@@ -69,6 +73,17 @@ class Operator:
         """Carry a call."""
         batch = await self._channel.ask(call, monotonic() + call.timeout_s)
         return call.read(batch.answer(), self._channel.members)
+
+    async def locks(
+        self, prefix: bytes | str = b"", *, limit: int = 1000, timeout: float | None = None
+    ) -> list[LockView]:
+        """The locks whose names begin so, in their order, with who holds them."""
+        cursor = scan(self._calls, prefix, LOCKS, Level.SERIAL, timeout, limit, b"")
+        views: list[LockView] = []
+        while not cursor.ended:
+            found = [LockView.of(item.key, item) for item in await self._ask(cursor.page())]
+            views += [view for view in found if view is not None]
+        return views
 
     async def explain(
         self, key: bytes | str, *, bucket: str = "default", timeout: float | None = None

@@ -37,6 +37,19 @@ PARTITIONS: Final = 8  # that are looked through in one go
 TIDYING_S: Final = 5.0
 
 
+def is_home(context: Context, partition: int) -> bool:
+    """Whether this node writes the registers there, as far as it knows."""
+    peers, replicas = context.peers, context.placement.replicas[partition]
+    return next((each for each in replicas if peers.alive[each]), None) == peers.me
+
+
+def next_partitions(replica: Replica, last: int, count: int) -> tuple[list[int], int]:
+    """The next that this store holds, behind the last that was looked through; and the last of them."""
+    held = sorted(replica.summaries.of)
+    chosen = ([each for each in held if each > last] or held)[:count]
+    return chosen, chosen[-1] if chosen else -1
+
+
 class Leftovers:
     """As one node finds them."""
 
@@ -55,18 +68,16 @@ class Leftovers:
         self._due_s = now.monotonic + EVERY_S
         for row in list(islice(self._laid.rows, BUSY_MAX)):
             self._see_to_intent(row, now)
-        for partition in self._next_partitions():
+        held, self._last = next_partitions(self._replica, self._last, PARTITIONS)
+        for partition in held:
+            if not is_home(self._context, partition):
+                continue
             for row, record in self._decisions_of(partition):
                 if len(self._busy) < BUSY_MAX and row not in self._busy and self._is_due(row_key(row), now):
                     self._tidy(row, record, now)
 
     def _is_due(self, transaction: bytes, now: Instant) -> bool:
         return now.wall_ms - begun_ms(transaction) > LEFT_S * 1e3
-
-    def _is_home(self, partition: int) -> bool:
-        peers = self._context.peers
-        replicas = self._context.placement.replicas[partition]
-        return next((each for each in replicas if peers.alive[each]), None) == peers.me
 
     def _see_to_intent(self, row: bytes, now: Instant) -> None:
         try:
@@ -76,7 +87,7 @@ class Leftovers:
         if record is None or not record.intent:
             self._laid.note(row, False)
         elif (
-            self._is_home(row_partition(row))
+            is_home(self._context, row_partition(row))
             and row not in self._busy
             and len(self._busy) < BUSY_MAX
             and self._is_due(Intent.of(record).transaction, now)
@@ -92,14 +103,6 @@ class Leftovers:
         self._busy.discard(row)
 
     # --- decisions ---------------------------------------------------------------------------------
-
-    def _next_partitions(self) -> list[int]:
-        """The next of those that this store holds, and is the home of."""
-        held = sorted(self._replica.summaries.of)
-        after = [each for each in held if each > self._last] or held
-        chosen = after[:PARTITIONS]
-        self._last = chosen[-1] if chosen else -1
-        return [each for each in chosen if self._is_home(each)]
 
     def _decisions_of(self, partition: int) -> Iterator[tuple[bytes, Record]]:
         span = keyspace.records_beginning(rows_begin(partition, DECISIONS))

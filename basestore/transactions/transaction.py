@@ -82,6 +82,7 @@ class Outcome(NamedTuple):
     versions: list[bytes]
 
 
+Begin = Callable[[Sequence[Part], float, bytes, Instant], None]
 Report = Callable[[Outcome | InvalidRequest | RequestFailed, Instant], None]
 
 

@@ -1,12 +1,12 @@
 """Transactions: what this node does for them: it commits those that its clients ask it to (`transaction.py`),
 and has settled what is in the way of others (`helping.py`), or was left by those that have died
-(`leftovers.py`).
+(`leftovers.py`, `ended_leases.py`).
 
 Owns who waits here for an intent to be settled, each for as long as its own time lasts; and which
 transactions are under way.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -27,9 +27,11 @@ from basestore.repair.version import Identity
 from basestore.replica.replica import Replica
 from basestore.rows import row_partition
 from basestore.transactions.admission import admit
+from basestore.transactions.ended_leases import EndedLeases
 from basestore.transactions.helping import Helping
 from basestore.transactions.leftovers import Leftovers
 from basestore.transactions.transaction import Outcome, Part, Transaction, in_the_way
+from basestore.transactions.transaction import Report as ReportOutcome
 
 TRANSACTIONS_MAX: Final = 1024
 CROWDED: Final = (
@@ -45,6 +47,7 @@ class Transactions:
         self._context, self._registers = context, registers
         self.helping = Helping(context, registers)
         self._leftovers = Leftovers(context, registers, replica, registers.laid, self.helping)
+        self._ended_leases = EndedLeases(context, replica, self._begin_own)
         registers.blocked, registers.settled = self._blocked, self.helping.settled
         self.open: dict[Transaction, None] = {}
         self.requests: Mapping[type, Callable[[Outbox, Any, Instant], None]] = {Commit: self.commit}
@@ -52,6 +55,7 @@ class Transactions:
     def tick(self, now: Instant) -> None:
         """Time has passed; nothing is stalled."""
         self._leftovers.tick(now)
+        self._ended_leases.tick(now)
 
     # --- what clients ask ------------------------------------------------------------------------
 
@@ -89,8 +93,16 @@ class Transactions:
         except (ClockSkew, Overloaded) as error:
             self._refuse(outbox, request, error)
             return
-        report = partial(self._answer, outbox, request, begun_s)
         timeout_s = begun_s + request.timeout_ms / 1e3 - now.monotonic
+        self._open(parts, timeout_s, partial(self._answer, outbox, request, begun_s), ballot, now)
+
+    def _begin_own(self, parts: Sequence[Part], timeout_s: float, ballot: bytes, now: Instant) -> None:
+        """One that nobody has asked for."""
+        self._open(parts, timeout_s, lambda result, now: None, ballot, now)
+
+    def _open(
+        self, parts: Sequence[Part], timeout_s: float, report: ReportOutcome, ballot: bytes, now: Instant
+    ) -> None:
         transaction = Transaction(
             self._context, self._registers, self.helping, parts, timeout_s, report, self._ended
         )
