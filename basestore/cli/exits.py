@@ -10,7 +10,15 @@ from typing import Final
 
 import click
 
-from basestore.errors import BasestoreError, ConfigurationError, Conflict, InvalidRequest, Unreachable
+from basestore.errors import (
+    BasestoreError,
+    ConfigurationError,
+    Conflict,
+    FencedOff,
+    InvalidRequest,
+    LockHeld,
+    Unreachable,
+)  # fmt: skip
 
 DONE: Final = 0
 NOT_FOUND: Final = 1
@@ -30,7 +38,7 @@ Exit codes:
     3  definite failure: unavailable, overloaded, contended, too stale; nothing was done
     4  outcome unknown: a timeout; a write may have happened; not proven, not all repaired yet
     5  superseded by a newer write, lost to an earlier one, or to what a register holds instead; a
-       transaction in conflict with others
+       transaction in conflict with others; a lock that another holds
     6  no node could be connected to
    70  a bug, with a traceback
   130  interrupted
@@ -43,7 +51,7 @@ def exit_code_of(error: BasestoreError) -> int:
         return USAGE
     if isinstance(error, Unreachable):
         return UNREACHABLE
-    if isinstance(error, Conflict):
+    if isinstance(error, Conflict | FencedOff | LockHeld):
         return BEATEN
     if not error.definite:
         return UNKNOWN

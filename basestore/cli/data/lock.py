@@ -78,12 +78,8 @@ def lock_command(
             store.lease(name, seconds=seconds, wait=_waiting(wait, no_wait), owner=_owner(owner)) as lease,
         ):
             return _run(words, lease)
-    except LockHeld as error:
-        exits.tell(error, as_json=target.json)
-        return exits.BEATEN
-    except LeaseLost as error:
-        exits.tell(error, as_json=target.json)
-        return exits.UNKNOWN
+    except (LockHeld, LeaseLost) as error:
+        return exits.tell(error, as_json=target.json)
 
 
 def _waiting(wait: float | None, no_wait: bool) -> float | None:
@@ -188,12 +184,8 @@ def elect_command(
             threading.Thread(target=end_with_lease, daemon=True).start()
             over.wait()
             return exits.DONE
-    except LockHeld as error:
-        exits.tell(error, as_json=target.json)
-        return exits.BEATEN
-    except LeaseLost as error:
-        exits.tell(error, as_json=target.json)
-        return exits.UNKNOWN
+    except (LockHeld, LeaseLost) as error:
+        return exits.tell(error, as_json=target.json)
     finally:
         signal.signal(signal.SIGTERM, before)
 
