@@ -24,7 +24,8 @@ NOTHING: Final = bytes(VERSION_BYTES)  # whose place a record took where there w
 
 class Condition(enum.Enum):
     """What a write depends on: that the row holds no value, a version, or a value. ADD adds to the number
-    that it holds; SETTLE settles the intent that it holds, if that is of the transaction that is expected."""
+    that it holds; SETTLE settles the intent that it holds, if that is of the transaction that is expected.
+    UNDECIDED: that it holds nothing, not even that something was deleted."""
 
     UNCONDITIONAL = 0
     IF_ABSENT = 1
@@ -32,6 +33,7 @@ class Condition(enum.Enum):
     IF_VALUE = 3
     ADD = 4
     SETTLE = 5
+    UNDECIDED = 6
 
 
 class Next(enum.Enum):
@@ -126,6 +128,8 @@ class Attempt(NamedTuple):
         match self.condition:
             case Condition.IF_ABSENT:
                 stands = not held
+            case Condition.UNDECIDED:
+                stands = record is None
             case Condition.IF_VERSION:
                 stands = held and record is not None and record.known_as == self.expected
             case Condition.IF_VALUE:

@@ -13,10 +13,11 @@ Who reads at SERIAL, or writes, has the intent *settled* first; who reads at ONE
 a read at ONE may be behind. A transaction is known by a ballot (`paxos.py`): that under which its coordinator
 may have it committed, in a register of its own, and under no other:
 
-    absent       nobody has decided; who finds it so for too long writes ABORTED, under a later ballot
+    nothing      nobody has decided; who finds it so for too long writes ABORTED, under a later ballot
     COMMITTED    and the rows with its intents, all of which were laid before; it goes once all are settled
     ABORTED      it will not be committed any more
-    deleted      all intents of what was committed are settled; so one that is met after that is to be undone
+    deleted      all intents of what was committed are settled; so one that is met after that is to be undone.
+                 What was decided is told by what the deletion has replaced (`proven`), as long as it is there
 
 Owns these forms. Decides nothing, and knows nobody who is asked.
 """
@@ -88,10 +89,21 @@ def before(record: Record | None) -> Record | None:
 
 
 def decided(record: Record | None) -> bytes:
-    """What was decided of a transaction, by what its register holds: COMMITTED, ABORTED, or nothing yet."""
+    """What becomes of an intent of a transaction, by what its register holds: COMMITTED, ABORTED, or nothing
+    yet. Of one that was deleted no intent of what was committed is left."""
     if record is None:
         return b""
     return ABORTED if record.tombstone else record.value[:1]
+
+
+def proven(record: Record | None, transaction: bytes) -> bytes:
+    """What was decided of the transaction itself: COMMITTED, ABORTED, or nothing, where nobody can tell."""
+    if record is None or not record.tombstone:
+        return decided(record)
+    replaced = record.descent[VERSION_BYTES:]
+    if not any(replaced):  # it was deleted before anything was known to be decided
+        return b""
+    return COMMITTED if replaced.startswith(transaction) else ABORTED
 
 
 def commitment(rows: Sequence[bytes]) -> bytes:

@@ -30,6 +30,7 @@ from basestore.repair.version import PROPOSAL_BYTES, Identity, Record
 
 GRACE_S: Final = 0.2  # in which the home's own word that the time is over may still come
 _ELSEWHERE: Final = frozenset((Unavailable.code, ClockSkew.code))  # nothing was done, for what the home lacks
+_TOLD: Final = frozenset((Condition.ADD.value, Condition.UNDECIDED.value))  # what it holds, if it was stored
 Elsewhere = Callable[[Task, Report, Instant], None]
 
 
@@ -133,7 +134,7 @@ def answer_to(asked: Forward, result: Done | InvalidRequest | RequestFailed, ret
     """What became of it. The record is told of where the other node's client is shown it."""
     if isinstance(result, Done):
         outcome, version, order, record, required, replicas = result
-        told = outcome == OUTCOME_LOST or asked.reads or asked.condition == Condition.ADD.value
+        told = outcome == OUTCOME_LOST or asked.reads or asked.condition in _TOLD
         blob = record.blob if record is not None and told else b""
         return ForwardDone(asked.id, outcome, version, order, blob, required, replicas, 0, "", [], b"")
     code, text, identity, details = failure(asked.id, result, retry_ms)[1:]

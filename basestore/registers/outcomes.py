@@ -24,7 +24,8 @@ def concluded(
         return no_number(record.value if record is not None else b"")
     outcome = OUTCOME_LOST if weighed is Next.LOST else OUTCOME_STORED
     order = record.blob[:VERSION_BYTES] if record is not None else b""
-    if record is not None and outcome == OUTCOME_LOST and not record.live(judged_ms):
+    told = attempt is not None and attempt.condition is Condition.UNDECIDED
+    if record is not None and outcome == OUTCOME_LOST and not record.live(judged_ms) and not told:
         record = None
     version = attempt.identity if attempt is not None else b""
     same = record is not None and (attempt is None or record.proposal == attempt.proposal)

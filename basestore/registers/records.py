@@ -5,8 +5,9 @@ from basestore.instant import Instant
 from basestore.registers.task import Task
 from basestore.repair.compare_and_set import Attempt, Condition, added
 from basestore.repair.intents import COMMITTED, Intent, settled
-from basestore.repair.paxos import Known
+from basestore.repair.paxos import Known, is_closed
 from basestore.repair.version import Record, Version
+from basestore.rows import row_key
 
 
 def own(
@@ -30,6 +31,9 @@ def own(
         assert total is not None  # it was weighed by the same
         value = total
     tombstone = content.tombstone
+    if attempt.condition is Condition.UNDECIDED and is_closed(found.purged, row_key(task.row)):
+        # What was decided may have been deleted and purged: this says nothing but that it is over.
+        value, tombstone = b"", True
     if attempt.lays:
         old = found.record.blob if found.record is not None else b""
         value = Intent(attempt.lays, value, tombstone, expires_ms, old).encode()

@@ -2,7 +2,8 @@
 
     lay       on each row that is to be written: an intent, if the row holds what is expected
     commit    the transaction's own register: COMMITTED, under the ballot that it is known by, once
-    abort     the same register, for whoever ends it: ABORTED, if nothing was decided
+    abort     the same register, for whoever ends it: ABORTED, if nothing was decided, and what was is not
+              purged; in that case that it is over, which proves nothing
     settle    each row with an intent of it: what was decided, if that intent is there still
     forget    the register goes, once all that was committed is settled
 
@@ -53,7 +54,7 @@ def commit(context: Context, transaction: bytes, rows: Sequence[bytes], deadline
 
 def abort(context: Context, transaction: bytes, deadline: float) -> Task:
     row = decision_row(context, transaction)
-    return _write(context, row, ABORTED, Condition.IF_ABSENT, b"", deadline, b"abort")
+    return _write(context, row, ABORTED, Condition.UNDECIDED, b"", deadline, b"abort")
 
 
 def look(context: Context, transaction: bytes, deadline: float) -> Task:

@@ -148,10 +148,11 @@ class Help(Operation):
     def _aborted(self, result: Result, now: Instant) -> None:
         if self._over:
             return
+        verdict = decided(result.record) if isinstance(result, Done) else b""
         if isinstance(result, Done) and result.outcome == OUTCOME_STORED:
             self._context.metrics.count("transaction_aborts")
-            self._settle(ABORTED, now)
-        elif isinstance(result, Done) and (verdict := decided(result.record)):
+            verdict = ABORTED
+        if verdict:
             self._settle(verdict, now)
         else:
             self._give_up(result, now)

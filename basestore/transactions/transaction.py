@@ -17,7 +17,7 @@ none below in that register. Whether it was taken in time for all, `abort` finds
 
 Two that lay intents on the same rows do not wait for each other for ever: who meets an intent of one that was
 begun before it gives way, and is not committed; who meets that of a later one waits (*wait-die*; Rosenkrantz,
-Stearns and Lewis, 1978).
+Stearns and Lewis, 1978). One that has had its time is ended, whichever was first.
 """
 
 import enum
@@ -44,10 +44,10 @@ from basestore.protocol.client import HOLDS_NOTHING, OUTCOME_LOST, OUTCOME_STORE
 from basestore.registers.registers import Registers
 from basestore.registers.task import Done, Result, Task
 from basestore.repair.compare_and_set import Condition
-from basestore.repair.intents import ABORTED, COMMITTED, Intent, decided
+from basestore.repair.intents import ABORTED, COMMITTED, Intent, proven
 from basestore.repair.version import Record, Version
-from basestore.transactions.decisions import abort, commit, decision_row, forget, lay, settle
-from basestore.transactions.helping import Helping
+from basestore.transactions.decisions import abort, begun_ms, commit, decision_row, forget, lay, settle
+from basestore.transactions.helping import PATIENCE_S, Helping
 
 LAYING_SHARE: Final = 0.7  # of its time, in which intents are laid and reads validated
 SETTLING_S: Final = 5.0
@@ -144,7 +144,7 @@ class Transaction:
     def _looked(self, part: Part, result: Result, now: Instant) -> None:
         record = result.record if isinstance(result, Done) else None
         if record is not None and record.intent and now.monotonic < self._lay_s:
-            if Intent.of(record).transaction < self.id:
+            if gives_way(self.id, record, now):
                 self._failure = self._failure or in_the_way(part.name)
             else:
                 self._helping.wait(part.row, record, partial(self._look_again, part), now)
@@ -217,11 +217,10 @@ class Transaction:
 
     def _doubted(self, result: Result, now: Instant) -> None:
         """It may not have been decided in time; others may have ended it."""
-        verdict = decided(result.record) if isinstance(result, Done) else b""
-        if isinstance(result, Done) and result.outcome == OUTCOME_STORED:
-            verdict = ABORTED
-        if isinstance(result, Done) and result.record is not None and verdict == COMMITTED:
-            self._commit(result.record.known_as, now)
+        record = result.record if isinstance(result, Done) else None
+        verdict = proven(record, self.id)
+        if record is not None and verdict == COMMITTED:
+            self._commit(record.known_as, now)
         elif verdict == ABORTED:
             self._answer(too_slow(), now)
             self._settle(ABORTED, now)
@@ -285,6 +284,12 @@ class Transaction:
     def _end(self) -> None:
         self.phase = Phase.ENDED
         self._ended(self)
+
+
+def gives_way(transaction: bytes, met: Record, now: Instant) -> bool:
+    """Whether it is not to wait for the one whose intent it has met."""
+    other = Intent.of(met).transaction
+    return other < transaction and now.wall_ms - begun_ms(other) < PATIENCE_S * 1e3
 
 
 def _condition(expected: bytes) -> tuple[Condition, bytes]:

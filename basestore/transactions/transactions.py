@@ -22,7 +22,6 @@ from basestore.registers.outcomes import UNREAD, contended, doubting
 from basestore.registers.registers import Registers
 from basestore.registers.task import Blocked, Report, Task
 from basestore.repair.clock import NotYet
-from basestore.repair.intents import Intent
 from basestore.repair.version import Identity
 from basestore.replica.replica import Replica
 from basestore.rows import row_partition
@@ -30,7 +29,7 @@ from basestore.transactions.admission import admit
 from basestore.transactions.ended_leases import EndedLeases
 from basestore.transactions.helping import Helping
 from basestore.transactions.leftovers import Leftovers
-from basestore.transactions.transaction import Outcome, Part, Transaction, in_the_way
+from basestore.transactions.transaction import Outcome, Part, Transaction, gives_way, in_the_way
 from basestore.transactions.transaction import Report as ReportOutcome
 
 TRANSACTIONS_MAX: Final = 1024
@@ -137,7 +136,7 @@ class Transactions:
         """A read or write has met an intent, here at the home of its row."""
         if task.write is not None:
             lays = task.write.attempt.lays
-            if lays and Intent.of(blocked.record).transaction < lays:
+            if lays and gives_way(lays, blocked.record, now):
                 report(in_the_way(self._context.buckets.row_name(task.row)), now)
                 return
             assert blocked.attempt is not None

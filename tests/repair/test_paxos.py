@@ -20,7 +20,7 @@ from basestore.repair.paxos import NO_BALLOT, Acceptor, Known, Told, TooLow, bal
 from basestore.repair.version import Record, Version
 from tests.worlds.records import DIGESTER, ROW
 
-UNCONDITIONAL, IF_ABSENT, IF_VERSION, IF_VALUE, ADD, SETTLE = Condition
+UNCONDITIONAL, IF_ABSENT, IF_VERSION, IF_VALUE, ADD, SETTLE, UNDECIDED = Condition
 
 
 def ballot(stamp: int, origin: int = 1) -> bytes:
