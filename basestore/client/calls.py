@@ -256,11 +256,6 @@ class Calls:
         condition = condition_of(UNSET if version is None else version, version is None, UNSET, False)
         return self.set(name, row, LOCKS, Level.SERIAL, None, None, condition=condition)
 
-    def delete_lock(self, name: bytes, version: Version) -> Call[Receipt]:
-        return self.delete(
-            name, LOCKS, Level.SERIAL, None, condition=condition_of(version, False, UNSET, False)
-        )
-
     def explain(self, key: bytes | str, bucket: str, timeout: float | None) -> Call[Explanation]:
         timeout_s, timeout_ms = self.time(timeout)
         return Call(

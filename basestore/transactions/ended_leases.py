@@ -2,7 +2,7 @@
 
 The home of a lock's row looks at it now and then. One that has not changed for 1.25 times as long as it says,
 by this node's own clock, is ended as anybody would who wants the lock (`basestore/leases.py`): in one
-transaction the row goes, if it is still the same, and its ephemeral keys go.
+transaction the lock is free, if its row is still the same, and its ephemeral keys go.
 
 Owns since when each row is seen unchanged; who has just become the home counts anew.
 """
@@ -13,7 +13,7 @@ from basestore.coordinator.attempts import Content
 from basestore.coordinator.context import Context
 from basestore.errors import ClockSkew, DamagedRecord
 from basestore.instant import Instant
-from basestore.leases import ENDED, Holding
+from basestore.leases import ENDED, Holding, token_held
 from basestore.repair.clock import NotYet
 from basestore.repair.rule import Rule
 from basestore.repair.version import Record
@@ -58,7 +58,7 @@ class EndedLeases:
                 record = self._replica.record(row)
             except DamagedRecord:
                 continue
-            if record is None or record.tombstone or record.intent:
+            if record is None or not token_held(record):
                 self._seen.pop(row, None)
             else:
                 self._look(row, record, now)
@@ -70,22 +70,20 @@ class EndedLeases:
                 self._seen.pop(next(iter(self._seen)))
             self._seen[row] = record.known_as, now.monotonic
             return
-        try:
-            holding = Holding.decode(record.value)
-        except ValueError:  # no lock's: it is left alone
-            return
+        holding = Holding.decode(record.value)
         if now.monotonic - since_s > ENDED * holding.lease_ms / 1e3:
             self._end(row, record, holding, now)
 
     def _end(self, row: bytes, record: Record, holding: Holding, now: Instant) -> None:
         """If it is still the same."""
         buckets, context = self._context.buckets, self._context
-        parts = [Part(row, buckets.row_name(row), record.known_as, _deletes(row))]
+        freed = Content(row, holding.free.encode(), 0, False, Rule.REGISTER)
+        parts = [Part(row, buckets.row_name(row), record.known_as, freed)]
         for bucket, key in holding.keys:
             named = buckets.by_name.get(bucket)
             if named is not None and named.rule.serial and not named.rule.immutable:
                 gone = context.row(bucket, key)
-                parts.append(Part(gone, buckets.row_name(gone), b"", _deletes(gone, named.rule)))
+                parts.append(Part(gone, buckets.row_name(gone), b"", Content(gone, b"", 0, True, named.rule)))
         try:
             ballot = context.stamper.ballot(now)
         except (NotYet, ClockSkew):
@@ -93,7 +91,3 @@ class EndedLeases:
         self._seen[row] = record.known_as, now.monotonic  # if it fails, once more after as long
         context.metrics.count("leases_ended")
         self._begin(parts, ENDING_S, ballot, now)
-
-
-def _deletes(row: bytes, rule: Rule = Rule.REGISTER) -> Content:
-    return Content(row, b"", 0, True, rule)

@@ -39,7 +39,7 @@ from basestore.errors import (
     Unavailable,
 )
 from basestore.instant import Instant
-from basestore.leases import token_held, token_text
+from basestore.leases import encode_token, token_held
 from basestore.protocol.client import HOLDS_NOTHING, OUTCOME_LOST, OUTCOME_STORED
 from basestore.registers.registers import Registers
 from basestore.registers.task import Done, Result, Task
@@ -167,7 +167,7 @@ class Transaction:
         if record is not None and record.intent:
             return False
         if part.fences:
-            return token_held(record) == part.expected
+            return encode_token(token_held(record)) == part.expected
         live = record is not None and not record.tombstone
         if record is not None and live and record.expires_ms:
             time_ms = self._context.peers.clock.now_ms(now)
@@ -313,10 +313,10 @@ def changed(name: str, record: Record | None) -> Conflict:
 
 def fenced_off(part: Part, record: Record | None) -> FencedOff:
     """A lock is not held under the token that was named."""
-    token = token_held(record)
-    holds = f"is held under token {token_text(token)}" if token else "is held by nobody"
+    token, named = token_held(record), int.from_bytes(part.expected)
+    holds = f"is held under token {token}" if token else "is held by nobody"
     return FencedOff(
-        f"fenced off: {part.name} {holds} now, and not under {token_text(part.expected)}; nothing was done. "
+        f"fenced off: {part.name} {holds} now, and not under {named}; nothing was done. "
         f"The lease of that token is over: whoever had it must not go on"
     )
 

@@ -173,7 +173,7 @@ def elect_command(
             open_store(target) as store,
             store.lease(name, seconds=seconds, wait=_waiting(wait, no_wait), owner=_owner(owner)) as lease,
         ):
-            told = {"elected": True, "token": str(lease.token), "fence": _fence(lease)}
+            told = {"elected": True, "token": lease.token, "fence": _fence(lease)}
             line = f"elected  fence {text.printable(os.fsencode(_fence(lease)))}"
             exits.announce(json.dumps(told) if target.json else line)
 

@@ -6,7 +6,6 @@ anything.
 """
 
 from collections.abc import Awaitable, Callable
-from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -17,6 +16,7 @@ from basestore.client.coordination.lease import (
     Asks,
     Steps,
     Wanted,
+    boot_s,
     changing,
     giving,
     not_renewed,
@@ -28,7 +28,6 @@ from basestore.client.coordination.transaction import Place, Row, ToPlace, ToWri
 from basestore.errors import BasestoreError, LeaseLost
 from basestore.leases import BUCKET
 from basestore.protocol.client import DELETE, SET
-from basestore.repair.version import Version
 
 GIVING_S: Final = 2.0  # that a lock may take to be given back
 Ask = Callable[[Any], Awaitable[Any]]
@@ -65,15 +64,15 @@ class Lease:
         return self._wanted.name
 
     @property
-    def token(self) -> Version:
+    def token(self) -> int:
         """Greater than that of every lease of this lock before it: for `fence`, and for whatever guards
         something by itself."""
-        return self._held.token
+        return self._held.row.token
 
     @property
     def remaining(self) -> float:
         """For how many seconds it is believed in, if it is not renewed."""
-        return max(0.0, self._held.believed_until_s - monotonic())
+        return max(0.0, self._held.believed_until_s - boot_s())
 
     @property
     def _held(self) -> Tenure:
@@ -134,13 +133,13 @@ class Lease:
         """Renew it in time; or end the block."""
         tenure = self._held
         while self._lost is None:
-            await anyio.sleep(max(0.0, tenure.due_s - monotonic()))
-            with anyio.move_on_after(max(0.0, tenure.believed_until_s - monotonic())) as scope:
+            await anyio.sleep(max(0.0, tenure.due_s - boot_s()))
+            with anyio.move_on_after(max(0.0, tenure.believed_until_s - boot_s())) as scope:
                 try:
                     async with self._one_at_a_time:
                         await carried(renewing(self._asks, self.name, tenure), self._ask)
                 except LeaseLost as error:
                     self._lost = error
-            if scope.cancelled_caught and monotonic() >= tenure.believed_until_s:
+            if scope.cancelled_caught and boot_s() >= tenure.believed_until_s:
                 self._lost = not_renewed(self.name)
         self._tasks.cancel_scope.cancel()

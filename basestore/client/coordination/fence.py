@@ -4,10 +4,10 @@ A holder that was stopped and goes on may write after another has taken its plac
 So its write names the token of its lease (Kleppmann, "How to do distributed locking", 2016), and is made in
 one transaction with a look at the lock:
 
-    n1 has "jobs" under token A, and is stopped
-    n2 takes "jobs", under token X
-    n1 writes k, fenced with jobs:A         FencedOff: nothing is done
-    n2 writes k, fenced with jobs:X         stored, and n2 still had the lock then
+    n1 has "jobs" under token 1, and is stopped
+    n2 takes "jobs", under token 2
+    n1 writes k, fenced with jobs:1         FencedOff: nothing is done
+    n2 writes k, fenced with jobs:2         stored, and n2 still had the lock then
 
 Nothing is remembered of it in the key: so nothing is forgotten when that is deleted.
 """
@@ -16,9 +16,8 @@ from typing import NamedTuple, Protocol
 
 from basestore.client.coordination.transaction import Place, Row, Write
 from basestore.errors import InvalidRequest
-from basestore.leases import LOCKS
+from basestore.leases import LOCKS, TOKEN_LIMIT, encode_token
 from basestore.protocol.client import DELETE, HELD, HOLDS_NOTHING, IF_ABSENT, IF_VALUE, IF_VERSION, SET
-from basestore.repair.version import Version
 
 
 class Held(Protocol):
@@ -28,25 +27,22 @@ class Held(Protocol):
     def name(self) -> bytes: ...
 
     @property
-    def token(self) -> Version: ...
+    def token(self) -> int: ...
 
 
 class Token(NamedTuple):
     """A lock's name, and the token of a lease of it."""
 
     name: bytes
-    token: Version
+    token: int
 
     @classmethod
     def parse(cls, text: str) -> "Token":
         """LOCK:TOKEN; InvalidRequest."""
         name, _, token = text.rpartition(":")
-        if not name:
-            raise InvalidRequest(f"a fence is LOCK:TOKEN, as `basestore lock` shows it, not {text!r:.80}")
-        try:
-            return cls(name.encode("utf-8", "surrogateescape"), Version.parse(token))
-        except ValueError as error:
-            raise InvalidRequest(f"the token of the fence is malformed: {error}") from None
+        if not name or not (token.isascii() and token.isdigit()) or not 0 < int(token) < TOKEN_LIMIT:
+            raise InvalidRequest(f"a fence is LOCK:TOKEN, as jobs:7 (`basestore locks`), not {text!r:.80}")
+        return cls(name.encode("utf-8", "surrogateescape"), int(token))
 
 
 Fence = Held | str
@@ -58,7 +54,7 @@ def fence_row(fence: Fence) -> Row:
         fence = Token.parse(fence)
     if not hasattr(fence, "name") or not hasattr(fence, "token"):
         raise InvalidRequest(f"a fence is a lease, or text as LOCK:TOKEN; not {fence!r:.80}")
-    return Row(LOCKS, fence.name, HELD, fence.token.encode(), b"", 0)
+    return Row(LOCKS, fence.name, HELD, encode_token(fence.token), b"", 0)
 
 
 def fenced_rows(

@@ -7,14 +7,14 @@ they wait:
     taking      until the lock is held, or has been by others for longer than one waits (LockHeld)
     renewing    once; as often as needed while errors pass. LeaseLost if another has the lock
     changing    the ephemeral keys, in one transaction with the row of the lock that names them
-    giving      back: the row goes, and the ephemeral keys with it
+    giving      back: the lock is free, and its ephemeral keys go
 
 A request whose outcome is not known is not repeated as itself: what the row holds then shows whether it was
 done, for it names its holder.
 """
 
+import time
 from collections.abc import Callable, Generator
-from time import monotonic, time
 from typing import Any, Final, NamedTuple, Protocol
 
 from basestore.client.coordination.tenure import Claim, Take, Tenure
@@ -34,6 +34,7 @@ from basestore.results.receipts import ReadResult, Receipt
 
 AGAIN_S: Final = 0.1  # after an error that may pass
 WHATEVER: Final = b""
+_BOOT: Final = getattr(time, "CLOCK_BOOTTIME", None)
 Steps = Generator[Any, Any, Any]
 
 
@@ -43,8 +44,6 @@ class Asks(Protocol):
     def read_lock(self, name: bytes) -> Any: ...
 
     def write_lock(self, name: bytes, row: bytes, version: Version | None) -> Any: ...
-
-    def delete_lock(self, name: bytes, version: Version) -> Any: ...
 
     def commit(self, rows: list[Row], timeout: float | None) -> Any: ...
 
@@ -76,7 +75,14 @@ class Wanted(NamedTuple):
         return cls(name, owner, round(seconds * 1e3), wait, timeout_s)
 
 
-def taking(asks: Asks, wanted: Wanted, holder: bytes, clock: Callable[[], float] = monotonic) -> Steps:
+def boot_s() -> float:
+    """Seconds that have passed, those in which the machine was asleep included."""
+    if _BOOT is None:
+        return time.monotonic()
+    return time.clock_gettime(_BOOT)
+
+
+def taking(asks: Asks, wanted: Wanted, holder: bytes, clock: Callable[[], float] = boot_s) -> Steps:
     """Returns the Tenure. What is not reached is asked for again as long as one waits."""
     claim, begun_s = Claim(holder, wanted.owner, wanted.lease_ms), clock()
     while True:
@@ -104,7 +110,7 @@ def taking(asks: Asks, wanted: Wanted, holder: bytes, clock: Callable[[], float]
 
 def _looked(claim: Claim, found: ReadResult, now: float, name: bytes) -> Take | float:
     try:
-        return claim.look(found, now, int(time() * 1e3))
+        return claim.look(found, now, int(time.time() * 1e3))
     except ValueError as error:
         raise InvalidRequest(
             f"what stands in the place of lock {name[:64]!r} is {error}: it was written by something else"
@@ -130,7 +136,7 @@ def _ended(keys: tuple[tuple[str, bytes], ...]) -> list[Row]:
     return [Row(bucket, key, DELETE, WHATEVER, b"", 0) for bucket, key in keys]
 
 
-def renewing(asks: Asks, name: bytes, tenure: Tenure, clock: Callable[[], float] = monotonic) -> Steps:
+def renewing(asks: Asks, name: bytes, tenure: Tenure, clock: Callable[[], float] = boot_s) -> Steps:
     """Once; LeaseLost. Whoever carries it stops when it is not believed in any more."""
     while True:
         sent_s, row = clock(), tenure.next_row()
@@ -151,7 +157,7 @@ def _found_anew(name: bytes, tenure: Tenure, value: bytes | None, version: Versi
         row = Holding.decode(value or b"")
     except ValueError:
         row = None
-    if row is None or version is None or row.holder != tenure.row.holder:
+    if row is None or version is None or (row.holder, row.token) != (tenure.row.holder, tenure.row.token):
         raise lost_to(name, row)
     tenure.row, tenure.version = row, version
 
@@ -163,7 +169,7 @@ def changing(
     if len(keys) > EPHEMERAL_MAX:
         raise InvalidRequest(f"a lease has at most {EPHEMERAL_MAX} ephemeral keys; nothing was done")
     for _ in range(2):
-        row, sent_s = tenure.next_row(keys), monotonic()
+        row, sent_s = tenure.next_row(keys), boot_s()
         rows = [Row(LOCKS, wanted.name, SET, tenure.version.encode(), row.encode(), 0), change]
         try:
             versions: list[Version] = yield asks.commit(rows, wanted.timeout_s)
@@ -186,14 +192,15 @@ def changing(
 
 def giving(asks: Asks, wanted: Wanted, tenure: Tenure) -> Steps:
     """Whether it was this holder's still, and is given back."""
+    free = tenure.row.free.encode()
     if tenure.row.keys:
-        rows = [Row(LOCKS, wanted.name, DELETE, tenure.version.encode(), b"", 0), *_ended(tenure.row.keys)]
+        rows = [Row(LOCKS, wanted.name, SET, tenure.version.encode(), free, 0), *_ended(tenure.row.keys)]
         try:
             yield asks.commit(rows, wanted.timeout_s)
         except Conflict:
             return False
         return True
-    receipt: Receipt = yield asks.delete_lock(wanted.name, tenure.version)
+    receipt: Receipt = yield asks.write_lock(wanted.name, free, tenure.version)
     return bool(receipt)
 
 
@@ -209,7 +216,7 @@ def held_by(name: bytes, row: Holding | None) -> LockHeld:
 
 
 def lost_to(name: bytes, row: Holding | None) -> LeaseLost:
-    who = "by nobody" if row is None else f"by {row.owner or 'another'}"
+    who = "by nobody" if row is None or not row.holder else f"by {row.owner or 'another'}"
     return LeaseLost(
         f"the lease of lock {name[:64]!r} is lost: it is held {who} now. What was done under it may have "
         f"been done beside another holder, unless it was fenced: look at it, and take the lock again"

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple, Self
 
 from basestore.leases import Holding
-from basestore.repair.version import Version
 from basestore.results.answers import encode_text
 from basestore.results.receipts import Item, ReadResult
 
@@ -19,22 +18,21 @@ class LockView(NamedTuple):
 
     name: bytes
     owner: str
-    token: Version
+    token: int
     since_ms: int
     seconds: float
     keys: tuple[tuple[str, bytes], ...]
 
     @classmethod
     def of(cls, name: bytes, found: Item | ReadResult) -> Self | None:
-        """By its register; None if that says nothing of a lock."""
+        """By its register; None if nobody holds it."""
         try:
             row = Holding.decode(found.value or b"")
         except ValueError:
             return None
-        if found.version is None:
+        if not row.holder:
             return None
-        token = Version.decode(row.token_of(found.version.encode()))
-        return cls(name, row.owner, token, row.since_ms, row.lease_ms / 1e3, row.keys)
+        return cls(name, row.owner, row.token, row.since_ms, row.lease_ms / 1e3, row.keys)
 
     @property
     def fence(self) -> str:
@@ -45,5 +43,5 @@ class LockView(NamedTuple):
         """As `basestore locks -o json` prints it."""
         name, encoding = encode_text(self.name)
         keys = [{"bucket": bucket, "key": encode_text(key)[0]} for bucket, key in self.keys]
-        told = {"lock": name, "lock_encoding": encoding, "owner": self.owner, "token": str(self.token)}
+        told = {"lock": name, "lock_encoding": encoding, "owner": self.owner, "token": self.token}
         return {**told, "since_ms": self.since_ms, "seconds": self.seconds, "ephemeral": keys}

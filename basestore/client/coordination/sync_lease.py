@@ -6,7 +6,6 @@ which raises LeaseLost; and what it writes it had better fence.
 
 from collections.abc import Callable
 from threading import Event, Lock, Thread
-from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +13,7 @@ from basestore.client.coordination.lease import (
     Asks,
     Steps,
     Wanted,
+    boot_s,
     changing,
     giving,
     not_renewed,
@@ -25,7 +25,6 @@ from basestore.client.coordination.transaction import Place, Row, ToPlace, ToWri
 from basestore.errors import BasestoreError, LeaseLost
 from basestore.leases import BUCKET
 from basestore.protocol.client import DELETE, SET
-from basestore.repair.version import Version
 
 Ask = Callable[[Any], Any]
 
@@ -39,7 +38,7 @@ def carried(steps: Steps, ask: Ask, over: Event, until_s: Callable[[], float] | 
     try:
         step = next(steps)
         while True:
-            if over.is_set() or (until_s is not None and monotonic() >= until_s()):
+            if over.is_set() or (until_s is not None and boot_s() >= until_s()):
                 raise _Over
             try:
                 told = over.wait(step) if isinstance(step, float) else ask(step)
@@ -69,14 +68,14 @@ class SyncLease:
         return self._wanted.name
 
     @property
-    def token(self) -> Version:
+    def token(self) -> int:
         """As of `Lease`."""
-        return self._held.token
+        return self._held.row.token
 
     @property
     def remaining(self) -> float:
         """As of `Lease`."""
-        return 0.0 if self._lost else max(0.0, self._held.believed_until_s - monotonic())
+        return 0.0 if self._lost else max(0.0, self._held.believed_until_s - boot_s())
 
     @property
     def _held(self) -> Tenure:
@@ -85,7 +84,7 @@ class SyncLease:
 
     def check(self) -> None:
         """LeaseLost if it is; then the block should end."""
-        if self._lost is None and monotonic() >= self._held.believed_until_s:
+        if self._lost is None and boot_s() >= self._held.believed_until_s:
             self._lost = not_renewed(self.name)
         if self._lost is not None:
             raise self._lost
@@ -131,7 +130,7 @@ class SyncLease:
         """Renew it in time, until the block ends, or it is lost."""
         tenure = self._held
         try:
-            while not self._over.wait(max(0.0, tenure.due_s - monotonic())):
+            while not self._over.wait(max(0.0, tenure.due_s - boot_s())):
                 with self._one_at_a_time:
                     steps = renewing(self._asks, self.name, tenure)
                     carried(steps, self._ask, self._over, lambda: tenure.believed_until_s)

@@ -41,12 +41,16 @@ class Claim:
     def look(self, found: ReadResult, now: float, wall_ms: int) -> Take | float:
         """What is to be done by what the lock holds: take it, or look again in so many seconds. ValueError
         for what is no row of a lock."""
-        row = Holding(self.holder, self._owner, self._lease_ms, wall_ms)
+        row = Holding(1, self.holder, self._owner, self._lease_ms, wall_ms)
+        self.held = None
         if not found:
-            self.held = None
             return Take(row, None, None)
         assert found.value is not None
-        self.held = held = Holding.decode(found.value)
+        held = Holding.decode(found.value)
+        row = row._replace(token=held.token + 1)
+        if not held.holder:
+            return Take(row, None, found.version)
+        self.held = held
         if found.version != self._seen:
             self._seen, self._since_s = found.version, now
         left_s = self._since_s + ENDED * held.lease_ms / 1e3 - now
@@ -56,11 +60,11 @@ class Claim:
 
 
 class Tenure:
-    """`row`, `version`: what the register holds, as far as this holder knows; `token`: of the lease."""
+    """`row`, `version`: what the register holds, as far as this holder knows."""
 
     def __init__(self, row: Holding, version: Version, sent_s: float) -> None:
         """`sent_s`: when it was asked for."""
-        self.row, self.version, self.token = row, version, version
+        self.row, self.version = row, version
         self._sent_s = sent_s
 
     @property
@@ -74,8 +78,7 @@ class Tenure:
 
     def next_row(self, keys: tuple[tuple[str, bytes], ...] | None = None) -> Holding:
         """That renews it; with these ephemeral keys, if they are to be others."""
-        kept = self.row.keys if keys is None else keys
-        return self.row._replace(token=self.token.encode(), keys=kept)
+        return self.row if keys is None else self.row._replace(keys=keys)
 
     def renewed(self, row: Holding, version: Version, sent_s: float) -> None:
         """It was."""
