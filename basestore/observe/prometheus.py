@@ -189,6 +189,14 @@ class Exposition(Collector):
             ("partitions_barred", "Partitions of which this node is no acceptor yet.", now.barred),
         ):
             yield GaugeMetricFamily(f"basestore_register_{name}", text, value)
+        for name, text, value in (
+            ("transactions_open", "Transactions of this node's clients that are under way.", now.open),
+            ("transactions_open_age_seconds", "How long the oldest of them is.", (now.open_ms or 0) / 1e3),
+            ("transaction_intents", "Rows that hold an intent of a transaction.", now.intents),
+            ("transaction_rows_blocked", "Rows whose requests wait for an intent.", now.blocked),
+            ("locks_held", "Locks that are held, of those whose register this node writes.", now.locks),
+        ):
+            yield GaugeMetricFamily(f"basestore_{name}", text, value)
 
     def _peers(self) -> Iterator[Metric]:
         def of_each(name: str, text: str, values: Iterable[tuple[PeerGauges, float | None]]) -> Metric:

@@ -36,6 +36,7 @@ from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
+from basestore.transactions.transactions import Transactions
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +66,7 @@ class Report:
     ticked: Instant
     membership: Membership
     acceptors: Acceptors
+    transactions: Transactions
     group: GroupWatch = field(init=False)
     record_size: RecordSize = field(init=False)
 
@@ -103,7 +105,7 @@ class Report:
 
     def _registers(self) -> RegisterState:
         seating, store = self.certificates.seating, self.acceptors.accepts()
-        return RegisterState.of(self.acceptors, seating, store, self.opened, self.ticked)
+        return RegisterState.of(self.acceptors, self.transactions, seating, store, self.opened, self.ticked)
 
     def _lag(self) -> Lag:
         lag_ms = self.config.cluster.closed_lag_ms

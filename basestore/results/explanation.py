@@ -72,7 +72,8 @@ class AcceptorView:
 class ReplicaView:
     """One replica of the key.
 
-    state       value, tombstone, expired or absent, of a replica whose word counts; otherwise damaged,
+    state       value, tombstone, expired, absent, or intent (of a transaction that is not settled
+                there), of a replica whose word counts; otherwise damaged,
                 forgetful, starting, or down
     version     of the record it holds, if it holds one; of one that is forgetful or starting too
     digest      16 bytes: the keyed digest of row, version, value and expiry

@@ -19,6 +19,8 @@ _NUMBERS = (
     "deferred hints", "deferred bytes", "deferred bytes max", "requests max", "unopened bytes", "window",
     "brownout", "retry ms", "feature level", "record bytes", "register rows unlearned",
     "register rows unlearned age ms", "register partitions barred",
+    "transactions open", "transactions open age ms", "transaction intents", "transaction rows blocked",
+    "locks held",
 )  # fmt: skip
 _LISTS = ("alive", "stalled by")
 _HOT_KEY = "hot key "

@@ -117,6 +117,7 @@ def _view(
         state = "absent"
     elif state == UP and record is not None:
         state = "tombstone" if record.tombstone else "value" if record.live(wall_ms) else "expired"
+        state = "intent" if record.intent else state
     elif state not in (STARTING, FORGETFUL, DAMAGED, DOWN):
         raise ValueError(f"there is no state {state!r}")
     if record is None:

@@ -40,6 +40,11 @@ class EndedLeases:
         self._seen: dict[bytes, tuple[bytes, float]] = {}  # by row: the version, and since when
         self._due_s, self._last = 0.0, -1
 
+    @property
+    def held(self) -> int:
+        """How many locks were held when they were looked at last."""
+        return len(self._seen)
+
     def tick(self, now: Instant) -> None:
         """Nothing is stalled."""
         if now.monotonic < self._due_s or not self._context.operations.idle:

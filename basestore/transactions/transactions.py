@@ -56,6 +56,16 @@ class Transactions:
         self._leftovers.tick(now)
         self._ended_leases.tick(now)
 
+    @property
+    def intents(self) -> int:
+        """How many rows of this store hold one."""
+        return len(self._registers.laid.rows)
+
+    @property
+    def locks(self) -> int:
+        """How many are held, of those whose register this node writes."""
+        return self._ended_leases.held
+
     # --- what clients ask ------------------------------------------------------------------------
 
     def commit(self, outbox: Outbox, request: Commit, now: Instant) -> None:

@@ -168,10 +168,15 @@ def _registers(views: Sequence[View], wide: bool) -> Iterable[RenderableType]:
     rows = [(view.state.node, rates) for view in views if (rates := view.registers) is not None]
     if not rows:
         return
-    table = _Grid(wide, "NODE<", "REGISTERS/S", "ONE ROUND", "CONFLICTS/S", "~HELPS/S", "UNLEARNED")
-    for node, (writes, one_round, conflicts, helps, unlearned) in rows:
-        share = NONE if one_round is None else f"{one_round:.0%}"
-        table.add_row(node, _number(writes), share, _number(conflicts), _number(helps), f"{unlearned:,}")
+    table = _Grid(wide, "NODE<", "REGISTERS/S", "ONE ROUND", "CONFLICTS/S", "~HELPS/S", "UNLEARNED",
+                  "TRANSACTIONS/S", "~INTENTS", "~LOCKS")  # fmt: skip
+    for node, each in rows:
+        share = NONE if each.one_round is None else f"{each.one_round:.0%}"
+        table.add_row(
+            node, _number(each.writes_per_s), share, _number(each.conflicts_per_s),
+            _number(each.helps_per_s), f"{each.unlearned:,}", _number(each.transactions_per_s),
+            f"{each.intents:,}", f"{each.locks:,}",
+        )  # fmt: skip
     yield from (Text(), table.table)
 
 

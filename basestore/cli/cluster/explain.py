@@ -47,6 +47,7 @@ def explain_command(target: Target, key: bytes) -> int:
 
     \b
     value, tombstone, expired, absent  what a replica holds whose word counts
+    intent      likewise: of a transaction, which is settled in a moment, or by whoever reads the key
     damaged     its record fails its digest; it is healed from the others
     forgetful   its store may have lost data and recovers; what it holds is shown, and does not count
     starting    its store is not yet known to be whole
@@ -222,12 +223,13 @@ def _shown(told: "Explanation", version: "Version | None") -> str:
     holders = [
         name
         for name, view in told.replicas.items()
-        if view.version == version and view.state in ("value", "tombstone", "expired", "absent")
+        if view.version == version and view.state in ("value", "tombstone", "expired", "absent", "intent")
     ]
     if not holders:
         return f"what is accepted on {text.listed(_accepted(told, version))}"
     state = told.replicas[holders[0]].state
     what = {"value": "the value", "tombstone": "nothing, by the tombstone", "expired": "nothing, expired"}
+    what["intent"] = "what a transaction makes of it, or what was there before"
     return f"{what.get(state, 'nothing, as')} on {text.listed(holders)}"
 
 

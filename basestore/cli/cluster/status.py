@@ -152,6 +152,15 @@ def _registers(state: "NodeState") -> list[str]:
             f"{rows} with a write that is accepted here and not learned, for {text.age(waits_ms)}: too few "
             f"acceptors answer to finish it. Start the members that are down (basestore explain KEY)"
         )
+    open_ms = int(facts.get("transactions open age ms") or 0)
+    if open_ms >= UNLEARNED_MS:
+        notes.append(
+            f"{text.counted(int(facts['transactions open']), 'transaction')} under way, for "
+            f"{text.age(open_ms)}: too few acceptors answer, or others are in the way"
+        )
+    if blocked := int(facts.get("transaction rows blocked", "0")):
+        rows = text.counted(blocked, "key")
+        notes.append(f"requests for {rows} wait for a transaction that has laid an intent there")
     if barred := int(facts.get("register partitions barred", "0")):
         notes.append(
             f"no acceptor of registers in {text.counted(barred, 'partition')}, for its store is another than "
