@@ -33,14 +33,19 @@ from benchmarks.cluster import NODES, POLL_S, Cluster
 from benchmarks.etcd import Etcd
 from benchmarks.load import values
 from benchmarks.open_loop import LoadLost, greeted
-from benchmarks.register_wires import REGISTERS, EtcdWire, OurWire
+from benchmarks.register_wires import REGISTERS, EtcdWire, LockWire, OurWire
 
 SET_ALONE, SET = "set, QUORUM, alone", "set, QUORUM"
 COMPARE, COMPARE_AWAY, COMPARE_OLD = "compare, at home", "compare, elsewhere", "compare, old row"
 INCREMENT, GET_SERIAL, GET_QUORUM = "increment, at home", "get, SERIAL", "get, QUORUM"
 TXN, TXN_AWAY, RANGE = "txn, at the leader", "txn, elsewhere", "range, at the leader"
 ADDS, LOOPS, TXN_LOOPS = "increment", "read, compare", "range, txn"
-OURS_OWN: Final = (SET_ALONE, SET, COMPARE, COMPARE_AWAY, COMPARE_OLD, INCREMENT, GET_SERIAL, GET_QUORUM)
+TRANSACTIONS: Final = {f"transaction, {count} key{'s' * (count > 1)}": count for count in (1, 2, 5)}
+RENEWAL = "lease renewal"
+OURS_OWN: Final = (
+    SET_ALONE, SET, COMPARE, COMPARE_AWAY, COMPARE_OLD, INCREMENT, GET_SERIAL, GET_QUORUM, *TRANSACTIONS,
+    RENEWAL,
+)  # fmt: skip
 ETCDS_OWN: Final = (TXN, TXN_AWAY, RANGE)
 KEYS: Final = 300  # to be given to clients: enough for each of them at home
 FILL_CLIENTS: Final = 48
@@ -136,6 +141,7 @@ class OurRegisters:
             return homes
 
         self.keys, self.sums = at_home(keys), at_home(sums)
+        self.held |= {b"lock-" + key: Answer() for key in keys}
         self.old = [itertools.cycle(each) for each in at_home(old)]
 
     def _ready(self) -> tuple[list[int], float]:
@@ -193,18 +199,27 @@ class OurRegisters:
         return self.sums if asked == INCREMENT else self.keys
 
     def _asker(self, place: int, asked: str, keys: Iterator[bytes]) -> Connected:
-        return self._client(place, lambda wire: _endless(self._made(asked, wire), keys))
+        make = LockWire if asked == RENEWAL else OurWire
+        return self._client(place, lambda wire: _endless(self._made(asked, wire), keys), make)
 
-    def _client(self, place: int, operations: Callable[[OurWire], Iterator[Operation]]) -> Connected:
+    def _client(
+        self, place: int, operations: Callable[[OurWire], Iterator[Operation]], make: type[OurWire] = OurWire
+    ) -> Connected:
         try:
             connection, frames = greeted(self.cluster.endpoints[place], HOST)
         except LoadLost as error:
             raise LoopFailed(str(error)) from error
-        wire = OurWire(frames)
+        wire = make(frames)
         return connection, wire, operations(wire)
 
     def _made(self, asked: str, wire: OurWire) -> Make:
+        if asked in TRANSACTIONS:
+            others = range(1, TRANSACTIONS[asked])
+            return lambda key, value: asking(
+                lambda: wire.transact([key, *(b"%b/%d" % (key, other) for other in others)], value)
+            )
         made: dict[str, Make] = {
+            RENEWAL: lambda key, value: comparing(wire, b"lock-" + key, self.held, value),
             SET_ALONE: lambda key, value: asking(lambda: wire.write_alone(key, value)),
             SET: lambda key, value: asking(lambda: wire.write(key, value)),
             COMPARE: lambda key, value: comparing(wire, key, self.held, value),

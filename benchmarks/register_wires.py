@@ -9,10 +9,11 @@ call that fails is answered without a message, and that is how it is told apart.
 
 import itertools
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from basestore.consistency import Level
+from basestore.leases import HOLDER_BYTES, LOCKS, Holding
 from basestore.metrics import FAILURES
 from basestore.protocol.client import (
     ADD,
@@ -20,6 +21,9 @@ from basestore.protocol.client import (
     IF_VERSION,
     NO_CONDITION,
     OUTCOME_LOST,
+    SET,
+    Commit,
+    Committed,
     Failed,
     Get,
     Got,
@@ -36,6 +40,7 @@ REGISTERS: Final = "cas"  # the bucket, which a new cluster makes by itself, soo
 TIMEOUT_MS: Final = 5000
 HOUR_MS: Final = 3_600_000
 PROPOSALS_FROM: Final = 1 << 56
+LEASE: Final = Holding(1, bytes(HOLDER_BYTES - 1) + b"1", "benchmark", HOUR_MS, 1).encode()
 
 # --- ours ----------------------------------------------------------------------------------------
 
@@ -62,6 +67,16 @@ class OurWire:
 
     def read(self, key: bytes) -> bytes:
         return self._get(REGISTERS, key, Level.SERIAL)
+
+    def transact(self, keys: Sequence[bytes], value: bytes) -> bytes:
+        """All of these are written at once, whatever they hold."""
+        self._id += 1
+        count = len(keys)
+        request = Commit(
+            self._id, TIMEOUT_MS, [REGISTERS] * count, list(keys), [SET] * count, [b""] * count,
+            [value] * count, [0] * count,
+        )  # fmt: skip
+        return b"".join(seal((request,)))
 
     def write(self, key: bytes, value: bytes) -> bytes:
         """At QUORUM. Those that come in one turn of a node are made a group."""
@@ -100,10 +115,20 @@ class OurWire:
                 elif isinstance(answer, Got):
                     version = answer.version if answer.found else b""
                     yield Answer(False, version, answer.value)
+                elif isinstance(answer, Committed):
+                    yield Answer(False, answer.versions[0])
                 elif isinstance(answer, Failed):
                     yield Answer(error=f"{FAILURES[answer.code]}: {answer.text.partition(';')[0]:.80}")
                 elif isinstance(answer, Shed):
                     yield Answer(error="overloaded: the request was shed")
+
+
+class LockWire(OurWire):
+    """The same, of which a compare is that of whoever renews a lease: of the register of a lock."""
+
+    def compare(self, key: bytes, version: bytes, value: bytes) -> bytes:
+        condition = IF_VERSION if version else IF_ABSENT
+        return self._set(LOCKS, key, LEASE, Level.SERIAL, condition=condition, expected=version)
 
 
 # --- etcd ----------------------------------------------------------------------------------------

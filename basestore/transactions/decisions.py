@@ -40,8 +40,17 @@ def begun_ms(transaction: bytes) -> int:
 
 def lay(content: Content, condition: Condition, expected: bytes, transaction: bytes, deadline: float) -> Task:
     """`content`: what the row is to become."""
+    task = write(content, condition, expected, transaction, deadline)
+    assert task.write is not None
+    return task._replace(write=task.write._replace(attempt=task.write.attempt._replace(lays=transaction)))
+
+
+def write(
+    content: Content, condition: Condition, expected: bytes, transaction: bytes, deadline: float
+) -> Task:
+    """What is done without an intent, for it stands alone."""
     proposal = _drawn(transaction, content.row)
-    attempt = Attempt(condition, expected, proposal, lays=transaction)
+    attempt = Attempt(condition, expected, proposal)
     return Task(content.row, deadline, Write(content._replace(proposal=proposal), attempt))
 
 

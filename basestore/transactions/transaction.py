@@ -12,6 +12,8 @@ At the moment behind VALIDATE all rows held at once what was read of them: so it
 then, alone. If anything is otherwise it is not committed: nothing was decided, nor will it ever be but by
 this node, so its intents can be rolled back at once.
 
+One write, and nothing besides, is a compare-and-set, and made as that: its row decides it.
+
 DECIDE is an accept request under a ballot that was drawn before the first intent was laid; acceptors take
 none below in that register. Whether it was taken in time for all, `abort` finds out, as any other node would.
 
@@ -46,7 +48,7 @@ from basestore.registers.task import Done, Result, Task
 from basestore.repair.compare_and_set import Condition
 from basestore.repair.intents import ABORTED, COMMITTED, Intent, proven
 from basestore.repair.version import Record, Version
-from basestore.transactions.decisions import abort, begun_ms, commit, decision_row, forget, lay, settle
+from basestore.transactions.decisions import abort, begun_ms, commit, decision_row, forget, lay, settle, write
 from basestore.transactions.helping import PATIENCE_S, Helping
 
 LAYING_SHARE: Final = 0.7  # of its time, in which intents are laid and reads validated
@@ -113,6 +115,9 @@ class Transaction:
         self.id, self.begun_s = ballot, now.monotonic
         self._lay_s = now.monotonic + self._timeout_s * LAYING_SHARE
         self._deadline = now.monotonic + self._timeout_s
+        if len(self._writes) == 1 and not self._reads:
+            self._write_alone(self._writes[0], now)
+            return
         self._waits = len(self._writes) + 1  # it goes on once all have been asked
         for part in self._writes:
             assert part.writes is not None
@@ -120,6 +125,22 @@ class Transaction:
             task = lay(part.writes, condition, expected, ballot, self._lay_s)
             self._registers.route(task, partial(self._laid, part), now)
         self._answered_one(now)
+
+    def _write_alone(self, part: Part, now: Instant) -> None:
+        assert part.writes is not None
+        task = write(part.writes, *_condition(part.expected), self.id, self._deadline)
+
+        def after(result: Result, now: Instant) -> None:
+            if isinstance(result, Done) and result.outcome == OUTCOME_STORED:
+                self._answer(Outcome([part.row], [result.version]), now)
+            elif isinstance(result, Done):
+                self._answer(changed(part.name, result.record), now)
+            elif isinstance(result, InvalidRequest | RequestFailed):
+                unknown = isinstance(result, RequestFailed) and not result.definite
+                self._answer(undecided() if unknown else result, now)
+            self._end()
+
+        self._registers.route(task, after, now)
 
     def _laid(self, part: Part, result: Result, now: Instant) -> None:
         if isinstance(result, Done) and result.outcome == OUTCOME_STORED:
