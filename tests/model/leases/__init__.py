@@ -16,7 +16,8 @@ Does a fenced write have to look at the row of the lock, or only at what the gua
 
     it looks          after it has prepared, and before it has anything accepted, under the same ballot. The
                       promise makes that one step for the row: the next holder looks later, so it prepares
-                      later, and what was prepared before is refused. A round that failed looks again
+                      later, and what was prepared before is refused. A round that failed looks again.
+                      Where the prepare is skipped the promise is older, and as good
     it refuses so     a token that was never given out; one that has passed on, or was released; that of
                       another lock, unless it happens to be its token too; a lock of which there is no row.
                       Locks are rows of one hidden bucket, so a token of another bucket is none. In a bucket
