@@ -12,7 +12,8 @@ import time
 from collections import Counter
 
 from basestore.repair.rule import Rule
-from tests.model.breakages import BREAKAGES, HARMLESS, broken, catch
+from tests.model.breakages import BREAKAGES, HARMLESS, catch
+from tests.model.patches import broken
 from tests.model.trial import STEPS, Trial, never_met, play, trials
 
 RULES = {"last": Rule.LAST_WRITE_WINS, "first": Rule.FIRST_WRITE_WINS}

@@ -8,17 +8,15 @@ What ANTI_ENTROPY's chapter "What breaks it" names is here, and every guard. A f
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection
 from itertools import count
 from typing import Any
-from unittest import mock
 
 from tests.model.breakages_in_doubt import IN_DOUBT
 from tests.model.coordinator import Coordinator, Write
 from tests.model.interleavings import INTERLEAVINGS
 from tests.model.judge import Violation
-from tests.model.patches import Breakage, Patch, constant
+from tests.model.patches import Breakage, Patch, broken, constant
 from tests.model.record import STAMPS, Record, digest
 from tests.model.replica import LAG, Answer, Claim, Replica, Snapshot, Store, Way
 from tests.model.session import Base, Cert, Entry, List, Side
@@ -347,15 +345,6 @@ HARMLESS = {
     "heartbeats name no only copies": "the guard decides; only more hints become late",
     "sequence numbers reused": "nothing that a crash can take is ever certified",
 }
-
-
-@contextmanager
-def broken(breakage: Breakage | None) -> Iterator[None]:
-    """The model without this rule."""
-    with ExitStack() as stack:
-        for owner, name, made in breakage.patches if breakage else ():
-            stack.enter_context(mock.patch.object(owner, name, made(owner.__dict__[name])))
-        yield
 
 
 def catch(breakage: Breakage, cpu_s_max: float) -> tuple[str | None, str]:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from basestore.repair.rule import Rule
-from tests.model.breakages import BREAKAGES, HARMLESS, broken, catch
+from tests.model.breakages import BREAKAGES, HARMLESS, catch
 from tests.model.interleavings import INTERLEAVINGS
 from tests.model.judge import Violation
-from tests.model.patches import Breakage
+from tests.model.patches import Breakage, broken
 from tests.model.trial import BRANCHES, BRANCHES_OF, Trial, never_met, play, trials
 
 # Those that need more seeds than a test should play; `python -m tests.model --breakages` does.

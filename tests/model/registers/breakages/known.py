@@ -7,8 +7,7 @@ that a model of this size can see: `HARMLESS` says why.
 from collections import Counter
 from collections.abc import Iterable
 
-from tests.model.breakages import broken
-from tests.model.patches import Breakage
+from tests.model.patches import Breakage, broken
 from tests.model.registers.breakages.acceptors import ACCEPTORS
 from tests.model.registers.breakages.coordinators import COORDINATORS
 from tests.model.registers.breakages.places import PLACES
