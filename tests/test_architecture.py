@@ -31,7 +31,7 @@ ROWS = """
     server  drill
     node
     observe  peering  moves
-    handoff  groups  membership  registers
+    handoff  groups  membership  registers  feeds
     coordinator  anti_entropy
     replica  client  intake
     results  storage  transport

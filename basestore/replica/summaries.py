@@ -16,7 +16,7 @@ stored is the replica's affair, and which stamps hold that of `anti_entropy/cert
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from basestore.repair.digest_tree import STAMP_MAX, due_of
 from basestore.repair.version import FLAGS_AT, HEAD_BYTES, MARKED, RECORD_BYTES_MIN, is_tombstone
@@ -27,6 +27,22 @@ from basestore.storage import keyspace
 
 COMES = b"c"  # how a partition is to become unfit: it is given to this store
 DOUBTED = b"d"  # this store may have given it up meanwhile, and been given it again
+
+
+class Gone(NamedTuple):
+    """What a store held and does not hold any more, though nothing took its place: no version of it is above
+    `stamp`, and nothing of it came here behind `sequence`."""
+
+    stamp: int = 0
+    sequence: int = 0
+
+    def with_also(self, stamp: int, sequence: int) -> "Gone":
+        return Gone(max(self.stamp, stamp), max(self.sequence, sequence))
+
+    def hides(self, stable: int, sequence: int | None) -> bool:
+        """Whether something of it may not have been told to whom all was told up to this stamp, and up to
+        this sequence (None: by that nothing can be said)."""
+        return self.stamp > stable and (sequence is None or self.sequence > sequence)
 
 
 class Watch(Protocol):
