@@ -43,6 +43,7 @@ from basestore.config import NodeConfig
 from basestore.coordinator.context import Context
 from basestore.coordinator.coordinator import REQUESTS
 from basestore.coordinator.stamper import Stamper
+from basestore.feeds.feeds import Feeds
 from basestore.groups.turn import GROUPED, Turn
 from basestore.handoff.debts import DebtCheck, Debts
 from basestore.handoff.deferred_writes import DeferredWrites
@@ -137,6 +138,8 @@ class Node:
         accepts = partial(self.membership.acceptor_of, me)
         self.registers = Registers(self.context, self.replica, accepts, finishing, admission, seed)
         self.turn = Turn(self.context, self.registers.receive)
+        first = int.from_bytes(fresh.generation[:4]) + 1
+        self.feeds = Feeds(self.context, self.replica, self.certificates, self.identity, cluster.id, first)
         admission.handlers.update(self.registers.acceptors.handlers)  # what it has held back goes on there
         self.sync_watch = SyncWatch(self.group_commit, self.metrics, config.syncs)
         self._ceiling = ClockCeiling(self.group_commit, self.clock, self.peers.clock, self.identity)
@@ -175,7 +178,9 @@ class Node:
         self.rest = Rest(self.operations, self.group_commit, self.scheduler, delivery, late, intake)
         own = NodeRequests(context, self.report, self.recovery, hints, delivery, late)
         topology = TopologyRequests(context, membership)
-        self._own_requests = {**own.requests, **topology.requests, **self.moves.requests}
+        self._own_requests = {
+            **own.requests, **topology.requests, **self.moves.requests, **self.feeds.requests
+        }  # fmt: skip
 
     def _begin_handoff(self, buckets: Buckets, placement: Placement, now: Instant) -> None:
         commit, open_ms = self.group_commit, self.config.cluster.open_ms
@@ -302,6 +307,7 @@ class Node:
             self._ceiling.tick(now)
         self.membership.tick(now)
         self.moves.tick(now)
+        self.feeds.tick(now)
         self.scheduler.tick(now, self.context.load.brownout)
 
     def step(self, now: Instant) -> int | None:
@@ -318,6 +324,7 @@ class Node:
         while True:
             self._talk_to_self(now)
             self.registers.tell()
+            self.feeds.step(now)
             if not self.group_commit.stalled:
                 self.summaries.summary_log.checkpoint(self.certificates.passed)
                 if self.group_commit.rows and not self.operations.count:  # what is due soon may go with it
@@ -392,6 +399,7 @@ class Node:
             **self.membership.handlers,
             **self.moves.handlers,
             **self.registers.handlers,
+            **self.feeds.handlers,
             Ping: self._heartbeats.hear,
             Pong: lambda member, outbox, message, now: self.peers.clock.hear(member, message, now),
             Goodbye: lambda member, outbox, message, now: self.peers.goodbye(member, now),

@@ -23,6 +23,7 @@ from itertools import islice
 from typing import Any, Final
 
 from basestore.instant import Instant
+from basestore.protocol.feeds import Fed
 from basestore.protocol.groups import AppliedGroups, HeldGroup
 from basestore.protocol.operator import Inspected, Traced
 from basestore.protocol.replication import (
@@ -60,8 +61,8 @@ ANSWERS: Final[Mapping[type, str]] = {
     Promised: "promised",
     Refused: "refused",
     ForwardDone: "done",
+    Fed: "fed",
 }
-
 
 # An Applied acknowledges many operations at once: each is handed the id of what it had asked.
 Ack = int
@@ -132,6 +133,9 @@ class Operation:
 
     def done(self, member: int, answer: ForwardDone, now: Instant) -> None:
         """The member has done what was asked of a register, or could not."""
+
+    def fed(self, member: int, answer: Fed, now: Instant) -> None:
+        """The member has told what has changed."""
 
     def lost(self, member: int, now: Instant) -> None:
         """The member stopped being alive: what was asked of it may never be answered."""

@@ -18,12 +18,14 @@ from basestore.coordinator.stamper import version_of
 from basestore.errors import InvalidRequest, Overloaded, Unavailable
 from basestore.instant import Instant
 from basestore.protocol.client import ADD, AS_ASKED, IF_ABSENT, IF_VALUE, IF_VERSION, Delete, Get, Scan, Set
+from basestore.protocol.feeds import Watch
 from basestore.protocol.limits import (
     KEY_BYTES_MAX,
     PAGE_BYTES_MAX,
     STALE_MS_MAX,
     TTL_MS_MAX,
     VALUE_BYTES_MAX,
+    WATCH_SINCE,
     ttl_text,
 )
 from basestore.protocol.operator import Explain, Survey
@@ -239,6 +241,19 @@ def admit_scan(context: Context, outbox: Outbox, request: Scan, now: Instant) ->
         raise InvalidRequest(f"a limit of {request.limit}; ask for at least 1 key")
     _check_room(context, PAGE_BYTES_MAX, now, outbox)
     return level, context.buckets.by_name[request.bucket].label, rule
+
+
+def admit_watch(context: Context, request: Watch) -> bytes:
+    """The bucket's label."""
+    check_timeout(context, request.timeout_ms)
+    if lacks := context.feature_level.lacks(WATCH_SINCE):
+        raise InvalidRequest(f"nothing can be watched yet: {lacks}")
+    _rule(context, request.bucket)
+    if len(request.prefix) > KEY_BYTES_MAX:
+        raise InvalidRequest(f"the prefix has {len(request.prefix)} bytes; keys have at most {KEY_BYTES_MAX}")
+    if request.bytes_max < 1:
+        raise InvalidRequest(f"at most {request.bytes_max} bytes are wanted; ask for at least 1")
+    return context.buckets.by_name[request.bucket].label
 
 
 def admit_explain(context: Context, outbox: Outbox, request: Explain, now: Instant) -> tuple[bytes, Rule]:

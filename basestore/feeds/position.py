@@ -45,6 +45,7 @@ class Position(NamedTuple):
 
 
 BLANK = Position()
+NOW = Position(b"", 2, 0)  # what is held when the feed begins is not wanted
 
 
 class Met(NamedTuple):

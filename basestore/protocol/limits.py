@@ -8,9 +8,10 @@ from typing import Final
 
 # Versions of the wire: what was spoken before the lowest is refused, and never again will one be.
 WIRE_LOWEST: Final = 8
-WIRE_HIGHEST: Final = 12
+WIRE_HIGHEST: Final = 13
 WIRE_MAX: Final = 65535
 SERIAL_SINCE: Final = 12  # version, and so feature level, from which on buckets' rules may be serial
+WATCH_SINCE: Final = 13  # likewise, from which on changes are watched
 ADDRESS_CHARACTERS_MAX: Final = 300
 DEPTH_MAX: Final = 4
 KEY_BYTES_MAX: Final = 64 * 1024

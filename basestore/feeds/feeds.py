@@ -1,0 +1,50 @@
+"""Feeds: both ends of every feed that passes through a node: its clients' (`watches.py`), and those that
+other nodes, or it itself, read from its store (`followers.py`).
+
+A change, from where it is stored to who watches it, at a node that is asked and is a replica too:
+
+    replica/replica.py    _store: a line, in this step's batch
+    feeds/followers.py    step: who follows that partition
+    feeds/follower.py     tell: the lines since the last answer, and their records; one Fed
+    replica/group_commit  it waits for the sync of that batch
+    feeds/source.py       fed: that is ours
+    feeds/feed.py         passed on as a client's answer; the position moves; More
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from basestore.anti_entropy.certificates import Certificates
+from basestore.cluster.outbox import Outbox
+from basestore.coordinator.context import Context
+from basestore.feeds.followers import Followers
+from basestore.feeds.watches import Watches
+from basestore.instant import Instant
+from basestore.replica.identity import StoreIdentity
+from basestore.replica.replica import Replica
+
+
+class Feeds:
+    """Of one node. `handlers`: of what members say; `requests`: of what clients ask."""
+
+    def __init__(
+        self, context: Context, replica: Replica, certificates: Certificates, identity: StoreIdentity,
+        cluster: bytes, first: int,
+    ) -> None:  # fmt: skip
+        """`cluster`: its id; `first`: a number that differs from start to start."""
+        commit, peers, metrics = context.group_commit, context.peers, context.metrics
+        self.followers = Followers(replica, commit, certificates, identity, peers, metrics)
+        self.watches = Watches(context, cluster, certificates.store, first)
+        self._group_commit = commit
+        self.handlers: Mapping[type, Callable[[int, Outbox, Any, Instant], None]] = self.followers.handlers
+        self.requests: Mapping[type, Callable[[Outbox, Any, Instant], None]] = self.watches.requests
+
+    def tick(self, now: Instant) -> None:
+        """Time has passed."""
+        self.watches.tick(now)
+        self.followers.tick(now)
+
+    def step(self, now: Instant) -> None:
+        """All of the step is staged, and nothing of it stored."""
+        if not self._group_commit.stalled:
+            self.followers.step(now)
