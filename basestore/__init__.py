@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from basestore.results.hints import HintPile, NodeHints
     from basestore.results.loss import AcceptedLoss
     from basestore.results.nodes import NodeState, Upgrade
-    from basestore.results.receipts import Item, Many, ReadResult, Receipt
+    from basestore.results.receipts import Change, Gap, Item, Many, Progress, ReadResult, Receipt
     from basestore.results.repair import Repair
 
 __version__ = VERSION
@@ -73,7 +73,7 @@ _HOMES = {
     "basestore.results.hints": ("HintPile", "NodeHints"),
     "basestore.results.loss": ("AcceptedLoss",),
     "basestore.results.nodes": ("NodeState", "Upgrade"),
-    "basestore.results.receipts": ("Item", "Many", "ReadResult", "Receipt"),
+    "basestore.results.receipts": ("Change", "Gap", "Item", "Many", "Progress", "ReadResult", "Receipt"),
     "basestore.results.repair": ("Repair",),
     "basestore.repair.rule": ("Rule",),
     "basestore.repair.version": ("Identity", "Version"),
@@ -81,14 +81,14 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "AcceptedLoss", "AcceptorView", "BasestoreError", "ClockSkew", "ClusterConfig", "ConfigurationError",
-    "ConnectionLost", "Contended", "Convergence", "Durability", "EmbeddedCluster", "EmbeddedNode",
-    "Explanation", "HintPile", "HintView", "Identity", "InvalidRequest", "Item", "Level", "Many", "Member",
-    "Mend", "NodeConfig", "NodeHints", "NodeState", "Obstacle", "Outcome", "OutcomeUnknown", "Overloaded",
-    "PartitionProof", "ReadResult", "ReadTimeout", "Receipt", "Repair", "ReplicaFailure", "ReplicaState",
-    "ReplicaView", "RequestFailed", "Rule", "SessionFull", "StorageError", "Store", "StoreSession",
-    "TooStale", "Unavailable", "Unreachable", "Upgrade", "Version", "VersionLost", "WriteTimeout",
-    "connect", "open_cluster", "open_node",
+    "AcceptedLoss", "AcceptorView", "BasestoreError", "Change", "ClockSkew", "ClusterConfig",
+    "ConfigurationError", "ConnectionLost", "Contended", "Convergence", "Durability", "EmbeddedCluster",
+    "EmbeddedNode", "Explanation", "Gap", "HintPile", "HintView", "Identity", "InvalidRequest", "Item",
+    "Level", "Many", "Member", "Mend", "NodeConfig", "NodeHints", "NodeState", "Obstacle", "Outcome",
+    "OutcomeUnknown", "Overloaded", "PartitionProof", "Progress", "ReadResult", "ReadTimeout", "Receipt",
+    "Repair", "ReplicaFailure", "ReplicaState", "ReplicaView", "RequestFailed", "Rule", "SessionFull",
+    "StorageError", "Store", "StoreSession", "TooStale", "Unavailable", "Unreachable", "Upgrade",
+    "Version", "VersionLost", "WriteTimeout", "connect", "open_cluster", "open_node",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:

@@ -32,6 +32,7 @@ _COMMANDS = {
     "delete": "data.requests",
     "scan": "data.requests",
     "increment": "data.increment",
+    "watch": "data.watch",
     "import": "data.importing",
     "status": "cluster.status",
     "top": "cluster.top",

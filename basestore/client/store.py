@@ -27,12 +27,12 @@ from basestore.client.calls import Call
 from basestore.client.channel import Channel, SessionChannel
 from basestore.client.many import Lot, delete_many, get_many, scan, set_many
 from basestore.client.operator import Operator
-from basestore.client.retrying import RetryingChannel
+from basestore.client.retrying import PATIENCE_S, RetryingChannel, Watching
 from basestore.client.session import KEYS_MAX_DEFAULT, Session
 from basestore.errors import BasestoreError, InvalidRequest, Overloaded, Unreachable
 from basestore.repair.version import Identity, Version
 from basestore.results.readers import revised
-from basestore.results.receipts import Item, Many, ReadResult, Receipt
+from basestore.results.receipts import Event, Item, Many, ReadResult, Receipt
 
 T = TypeVar("T")
 
@@ -222,6 +222,30 @@ class Store(Operator):
         except BasestoreError as error:
             cursor.name(error)
             raise
+
+    async def watch(
+        self, prefix: bytes | str = b"", *, bucket: str = "default", token: str | None = None,
+        everything: bool = False, timeout: float | None = None, patience: float = PATIENCE_S,
+    ) -> AsyncIterator[Event]:  # fmt: skip
+        """What changes of the keys that start with `prefix`, for as long as it is iterated: a `Change` of
+        each key, a `Progress` about once a second, a `Gap` where deletions cannot be told any more. Every
+        change is told at least once, but for those that were replaced before they were told.
+
+        token       of a Progress, of this watch or an earlier one, anywhere: what comes behind that is told
+        everything  begin with all that is held; without either, what is written from the first Progress on
+        timeout     for each answer; `patience`, seconds: after no answer for so long the error is raised
+        It is asked for in parts: who does not iterate is sent nothing. If its node is lost, another goes on
+        from the last token, and tells again what came behind that. InvalidRequest for a token that is
+        damaged, or of something else."""
+        watching = Watching(self._calls, prefix, bucket, token, everything, timeout, patience)
+        while True:
+            try:
+                events = await self._ask(watching.poll())
+            except BasestoreError as error:
+                await anyio.sleep(watching.failed(error, monotonic()))
+                continue
+            for event in events:
+                yield event
 
     def retrying(self, budget: float = 0.1) -> "Store":
         """This store, over the same connection, with calls that are tried again where that may help, until

@@ -9,7 +9,7 @@ the bucket and the prefix that it is of, for of any other it says nothing: what 
 name."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -49,42 +49,46 @@ class Subject(NamedTuple):
 
     def positions(self, token: str, partitions: int) -> list[Position]:
         """Inverse of `token`; InvalidRequest when it is none, or of something else."""
-        data = _sound(token)
-        if data[1 : 1 + CLUSTER_ID_BYTES] != self.cluster:
-            raise InvalidRequest("the token is of another cluster; watch without one, or there")
-        behind = 1 + CLUSTER_ID_BYTES
-        told_prefix, rest = data[behind : behind + _DIGEST_BYTES], memoryview(data)[behind + _DIGEST_BYTES :]
         try:
-            label, rest = _taken(rest)
-            if label != self.label:
-                raise InvalidRequest(
-                    "the token is of another bucket, or of one of that name that was dropped since; watch "
-                    "that one, or without a token"
-                )
-            if told_prefix != _digest(self.prefix):
-                raise InvalidRequest("the token is of another prefix; watch that one, or without a token")
-            positions = _positions(rest)
+            cluster, prefix, label, positions = _parts(_sound(token))
         except (ValueError, IndexError) as error:
             raise InvalidRequest(DAMAGED) from error
+        if cluster != self.cluster:
+            raise InvalidRequest("the token is of another cluster; watch without one, or there")
+        if label != self.label:
+            raise InvalidRequest(
+                "the token is of another bucket, or of one of that name that was dropped since; watch that "
+                "one, or without a token"
+            )
+        if prefix != _digest(self.prefix):
+            raise InvalidRequest("the token is of another prefix; watch that one, or without a token")
         if len(positions) != partitions:
             raise InvalidRequest(DAMAGED)
         return positions
 
 
 def _sound(token: str) -> bytes:
-    try:
-        padded = token.strip().encode("ascii") + b"=="
-        data = urlsafe_b64decode(padded) if len(padded) <= TEXT_MAX else b""
-    except ValueError:
-        data = b""
-    if (
-        len(data) <= 1 + CLUSTER_ID_BYTES + 2 * _DIGEST_BYTES
-        or _digest(data[:-_DIGEST_BYTES]) != data[-_DIGEST_BYTES:]
-    ):
-        raise InvalidRequest(DAMAGED)
+    """What stands in front of its digest; ValueError when that does not fit."""
+    if len(token) > TEXT_MAX:
+        raise ValueError("it is too long")
+    data = urlsafe_b64decode(token.strip().encode("ascii") + b"==")
+    said, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+    if _digest(said) != digest:
+        raise ValueError("its digest does not fit")
+    return said
+
+
+def _parts(data: bytes) -> tuple[bytes, bytes, bytes, list[Position]]:
+    """The cluster, the digest of the prefix, the label, and the positions; ValueError, IndexError."""
     if data[0] != _FORM:
         raise InvalidRequest("the token was made by a later release: ask a node that runs it")
-    return data[:-_DIGEST_BYTES]
+    behind_cluster = 1 + CLUSTER_ID_BYTES
+    behind_prefix = behind_cluster + _DIGEST_BYTES
+    length, rest = _read(memoryview(data)[behind_prefix:])
+    return (
+        data[1:behind_cluster], data[behind_cluster:behind_prefix], bytes(rest[:length]),
+        _positions(rest[length:]),
+    )  # fmt: skip
 
 
 def _digest(data: bytes) -> bytes:
@@ -113,13 +117,10 @@ def _read(data: memoryview) -> tuple[int, memoryview]:
             return number, data[at:]
 
 
-def _taken(data: memoryview) -> tuple[bytes, memoryview]:
-    length, rest = _read(data)
-    return bytes(rest[:length]), rest[length:]
-
-
 def _positions(data: memoryview) -> list[Position]:
     count, rest = _read(data)
+    if count * STORE_BYTES > len(rest):
+        raise ValueError("it names fewer stores than it says")
     stores = [b"", *(bytes(rest[at : at + STORE_BYTES]) for at in range(0, count * STORE_BYTES, STORE_BYTES))]
     rest = rest[count * STORE_BYTES :]
     partitions, rest = _read(rest)
@@ -130,13 +131,6 @@ def _positions(data: memoryview) -> list[Position]:
         sequence, rest = _read(rest)
         beyond, rest = _read(rest)
         positions.append(Position(stores[place], sequence, least + beyond))
-    if len(rest) or not _possible(positions, stores):
+    if len(rest) or any(each.stable > _NUMBER_MAX for each in positions):
         raise ValueError("it does not end where it should")
     return positions
-
-
-def _possible(positions: Iterable[Position], stores: Iterable[bytes]) -> bool:
-    lengths = {len(store) for store in stores}
-    return lengths <= {0, STORE_BYTES} and all(
-        max(each.sequence, each.stable) <= _NUMBER_MAX for each in positions
-    )

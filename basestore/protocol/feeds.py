@@ -19,7 +19,7 @@ EXPIRY_BYTES: Final = 8
 META_BYTES: Final = 2 * VERSION_BYTES + EXPIRY_BYTES + 1
 
 
-@message(82, since=WATCH_SINCE, unchecked=ANSWERED)
+@message(110, since=WATCH_SINCE, unchecked=ANSWERED)
 class Watch(NamedTuple):
     """What has changed of the keys of a bucket that start with `prefix`. `feed`: go on with this one, from
     where its last answer ended; 0, or with a token: begin one, where the token says. Without a token from now
@@ -36,7 +36,7 @@ class Watch(NamedTuple):
     timeout_ms: int
 
 
-@message(83, since=WATCH_SINCE)
+@message(111, since=WATCH_SINCE)
 class Watched(NamedTuple):
     """The answer. `feed`: to go on with; 0: there is no such feed any more, so begin one, by the last token.
     `rows`: keys, what is known of each record, and values in turn: the version that it is known by and the
@@ -89,7 +89,7 @@ class UnservedRow(NamedTuple):
     reason: str
 
 
-@message(110, since=WATCH_SINCE)
+@message(112, since=WATCH_SINCE)
 class Follow(NamedTuple):
     """Tell what changes in these partitions, of the keys of the bucket with this label that start with
     `prefix`."""
@@ -113,7 +113,7 @@ class Follow(NamedTuple):
         return ""
 
 
-@message(111, since=WATCH_SINCE)
+@message(113, since=WATCH_SINCE)
 class Fed(NamedTuple):
     """The answer to Follow and to each More, once there is something: rows and records in turn, of
     `store`."""
@@ -139,14 +139,14 @@ class Fed(NamedTuple):
         return "" if sound else "names positions that cannot be"
 
 
-@message(112, since=WATCH_SINCE, unchecked=ANYTHING)
+@message(114, since=WATCH_SINCE, unchecked=ANYTHING)
 class More(NamedTuple):
     """What the last Fed of this Follow said was passed on."""
 
     id: int
 
 
-@message(113, since=WATCH_SINCE, unchecked=ANYTHING)
+@message(115, since=WATCH_SINCE, unchecked=ANYTHING)
 class Unfollow(NamedTuple):
     """Nobody follows by this Follow any more."""
 
