@@ -85,6 +85,8 @@ class Followers:
         if reason:
             outbox.put(Rejected(message.id, reason, True), SMALL_BYTES + len(reason))
             return
+        if (known := self._followers.get((outbox, message.id))) is not None:
+            self._end(known)
         store = self._identity.store
         follower = Follower(outbox, message, self._replica, self._group_commit, store)
         self._followers[outbox, message.id] = follower

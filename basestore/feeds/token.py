@@ -50,9 +50,13 @@ class Subject(NamedTuple):
     def positions(self, token: str, partitions: int) -> list[Position]:
         """Inverse of `token`; InvalidRequest when it is none, or of something else."""
         try:
-            cluster, prefix, label, positions = _parts(_sound(token))
+            said = _sound(token)
+            parts = _parts(said) if said[0] == _FORM else None
         except (ValueError, IndexError) as error:
             raise InvalidRequest(DAMAGED) from error
+        if parts is None:
+            raise InvalidRequest("the token was made by a later release: ask a node that runs it")
+        cluster, prefix, label, positions = parts
         if cluster != self.cluster:
             raise InvalidRequest("the token is of another cluster; watch without one, or there")
         if label != self.label:
@@ -80,8 +84,6 @@ def _sound(token: str) -> bytes:
 
 def _parts(data: bytes) -> tuple[bytes, bytes, bytes, list[Position]]:
     """The cluster, the digest of the prefix, the label, and the positions; ValueError, IndexError."""
-    if data[0] != _FORM:
-        raise InvalidRequest("the token was made by a later release: ask a node that runs it")
     behind_cluster = 1 + CLUSTER_ID_BYTES
     behind_prefix = behind_cluster + _DIGEST_BYTES
     length, rest = _read(memoryview(data)[behind_prefix:])

@@ -14,7 +14,6 @@ from basestore.protocol.registry import ANSWERED, ANYTHING, message
 from basestore.repair.version import RECORD_BYTES_MIN, VERSION_BYTES
 from basestore.repair.write_repair import STORE_BYTES
 
-NUMBER_MAX: Final = (1 << 64) - 1
 EXPIRY_BYTES: Final = 8
 META_BYTES: Final = 2 * VERSION_BYTES + EXPIRY_BYTES + 1
 
@@ -105,7 +104,7 @@ class Follow(NamedTuple):
         sound = all(
             len(row.store) in (0, STORE_BYTES)
             and 0 <= row.partition < 1 << 16
-            and 0 <= min(row.sequence, row.stable) <= max(row.sequence, row.stable) <= NUMBER_MAX
+            and min(row.sequence, row.stable) >= 0
             for row in self.rows
         )
         if not sound or len({row.partition for row in self.rows}) < len(self.rows):
@@ -132,10 +131,7 @@ class Fed(NamedTuple):
             return "does not hold rows and records in turn"
         if min(map(len, records), default=RECORD_BYTES_MIN) < RECORD_BYTES_MIN:
             return "carries what is no record"
-        sound = all(
-            0 <= min(mark.sequence, mark.stable, mark.gap) <= max(mark.sequence, mark.stable) <= NUMBER_MAX
-            for mark in self.marks
-        )
+        sound = all(min(mark.sequence, mark.stable, mark.gap) >= 0 for mark in self.marks)
         return "" if sound else "names positions that cannot be"
 
 

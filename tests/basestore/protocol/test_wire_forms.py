@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from basestore.protocol import handshake
-from basestore.protocol.anti_entropy import KnownLosses
+from basestore.protocol.anti_entropy import Certify, KnownLosses
 from basestore.protocol.client import IF_VALUE, IF_VERSION, Delete, Get, Got, Set, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.frames import FrameReader, pack
@@ -55,6 +55,7 @@ GROWN: dict[type[Any], dict[str, Any]] = {  # what a field says that was added l
     Got: {"degraded": True, "because": "Unavailable: 1 of 2", "order": VERSION},
     ReadRange: {"serial": True},
     Range: {"unlearned": [ROW]},
+    Certify: {"end": 12},
 }
 
 
