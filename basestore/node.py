@@ -138,8 +138,7 @@ class Node:
         accepts = partial(self.membership.acceptor_of, me)
         self.registers = Registers(self.context, self.replica, accepts, finishing, admission, seed)
         self.turn = Turn(self.context, self.registers.receive)
-        first = int.from_bytes(fresh.generation[:4]) + 1
-        self.feeds = Feeds(self.context, self.replica, self.certificates, self.identity, cluster.id, first)
+        self.feeds = Feeds(self.context, self.replica, self.certificates, self.identity, cluster.id, fresh)
         admission.handlers.update(self.registers.acceptors.handlers)  # what it has held back goes on there
         self.sync_watch = SyncWatch(self.group_commit, self.metrics, config.syncs)
         self._ceiling = ClockCeiling(self.group_commit, self.clock, self.peers.clock, self.identity)
@@ -178,9 +177,8 @@ class Node:
         self.rest = Rest(self.operations, self.group_commit, self.scheduler, delivery, late, intake)
         own = NodeRequests(context, self.report, self.recovery, hints, delivery, late)
         topology = TopologyRequests(context, membership)
-        self._own_requests = {
-            **own.requests, **topology.requests, **self.moves.requests, **self.feeds.requests
-        }  # fmt: skip
+        rooms = (own, topology, self.moves, self.feeds)
+        self._own_requests = {kind: begin for each in rooms for kind, begin in each.requests.items()}
 
     def _begin_handoff(self, buckets: Buckets, placement: Placement, now: Instant) -> None:
         commit, open_ms = self.group_commit, self.config.cluster.open_ms
@@ -377,31 +375,26 @@ class Node:
     # --- inside ------------------------------------------------------------------------------
 
     def _talk_to_self(self, now: Instant) -> None:
-        mine = self.peers.all[self.me].outbox
+        mine, answer = self.peers.all[self.me].outbox, self.operations.answer
         while mine.messages:
             for message in mine.take():
-                if (handler := self._handlers.get(type(message))) is not None:
-                    handler(self.me, mine, message, now)
-                else:
-                    self.operations.answer(self.me, message, now)
+                handler = self._handlers.get(type(message))
+                handler(self.me, mine, message, now) if handler else answer(self.me, message, now)
         self.ready.discard(mine)
 
     def _peer_handlers(self) -> dict[type, Callable[[int, Outbox, Any, Instant], None]]:
         """What each message of a peer sets going."""
+        rooms = (
+            self.admission, Acknowledgements(self.operations, self.identity, self.peers), self.exchanges,
+            self.membership, self.moves, self.registers, self.feeds, self.introductions,
+        )  # fmt: skip
         return {
-            **self.admission.handlers,
-            **Acknowledgements(self.operations, self.identity, self.peers).handlers,
+            **{kind: handle for room in rooms for kind, handle in room.handlers.items()},
             Trace: partial(answer_trace, self._inspector, self.registers.acceptors),
             Inspect: partial(answer_inspect, self._inspector, self.scheduler, self.healing),
             Keep: lambda member, outbox, message, now: self.hints.keep(outbox, message),
             KnownLosses: lambda member, outbox, message, now: self.losses.hear(outbox, message),
-            **self.exchanges.handlers,
-            **self.membership.handlers,
-            **self.moves.handlers,
-            **self.registers.handlers,
-            **self.feeds.handlers,
             Ping: self._heartbeats.hear,
             Pong: lambda member, outbox, message, now: self.peers.clock.hear(member, message, now),
             Goodbye: lambda member, outbox, message, now: self.peers.goodbye(member, now),
-            **self.introductions.handlers,
         }

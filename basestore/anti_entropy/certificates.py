@@ -210,10 +210,8 @@ class Certificates:
         before, stores = self._last_exchanges.get((partition, member)), self.stores(member)
         if before is not None and before.holds(stores, self._group_commit.durable_sequence):
             self._durable[partition, member] = before
-        batch = self._group_commit.open_batch
-        self._last_exchanges[partition, member] = LastExchange(
-            begun_s, peer_whole, taken or {}, batch, stores, end
-        )
+        last = LastExchange(begun_s, peer_whole, taken or {}, self._group_commit.open_batch, stores, end)
+        self._last_exchanges[partition, member] = last
 
     def last_exchange(self, partition: int, member: int) -> LastExchange | None:
         """The exchange that made the newest certificate with the member, if it was since the opening, and

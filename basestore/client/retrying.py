@@ -47,9 +47,8 @@ from basestore.errors import (
     Unreachable,
     WriteTimeout,
 )
-from basestore.protocol.client import Delete, Failed, Get, Scan, Set
+from basestore.protocol.client import Delete, Failed, Get, Scan, Set, Watch
 from basestore.protocol.codec import Message
-from basestore.protocol.feeds import Watch
 from basestore.protocol.groups import singly
 from basestore.protocol.handshake import Meant, Names, Rules, Welcome
 from basestore.repair.version import Identity

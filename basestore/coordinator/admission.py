@@ -17,8 +17,18 @@ from basestore.coordinator.context import TOO_MUCH_ASKED, Context
 from basestore.coordinator.stamper import version_of
 from basestore.errors import InvalidRequest, Overloaded, Unavailable
 from basestore.instant import Instant
-from basestore.protocol.client import ADD, AS_ASKED, IF_ABSENT, IF_VALUE, IF_VERSION, Delete, Get, Scan, Set
-from basestore.protocol.feeds import Watch
+from basestore.protocol.client import (
+    ADD,
+    AS_ASKED,
+    IF_ABSENT,
+    IF_VALUE,
+    IF_VERSION,
+    Delete,
+    Get,
+    Scan,
+    Set,
+    Watch,
+)
 from basestore.protocol.limits import (
     KEY_BYTES_MAX,
     PAGE_BYTES_MAX,

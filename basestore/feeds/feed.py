@@ -25,7 +25,7 @@ from basestore.feeds.position import BEGUN, NOW, Position
 from basestore.feeds.source import Source
 from basestore.feeds.token import Subject
 from basestore.instant import Instant
-from basestore.protocol.feeds import EXPIRY_BYTES, Fed, MarkRow, Watched
+from basestore.protocol.client import EXPIRY_BYTES, Fed, MarkRow, Watched
 from basestore.repair.version import VERSION_BYTES, Record
 from basestore.rows import row_key, row_partition
 

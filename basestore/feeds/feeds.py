@@ -20,7 +20,7 @@ from basestore.coordinator.context import Context
 from basestore.feeds.followers import Followers
 from basestore.feeds.watches import Watches
 from basestore.instant import Instant
-from basestore.replica.identity import StoreIdentity
+from basestore.replica.identity import Fresh, StoreIdentity
 from basestore.replica.replica import Replica
 
 
@@ -29,9 +29,10 @@ class Feeds:
 
     def __init__(
         self, context: Context, replica: Replica, certificates: Certificates, identity: StoreIdentity,
-        cluster: bytes, first: int,
+        cluster: bytes, fresh: Fresh,
     ) -> None:  # fmt: skip
-        """`cluster`: its id; `first`: a number that differs from start to start."""
+        """`cluster`: its id. Feeds have other numbers in each start of a node."""
+        first = int.from_bytes(fresh.generation[:4]) + 1
         commit, peers, metrics = context.group_commit, context.peers, context.metrics
         self.followers = Followers(replica, commit, certificates, identity, peers, metrics)
         self.watches = Watches(context, cluster, certificates.store, first)

@@ -19,7 +19,7 @@ from typing import Final
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.errors import DamagedRecord
 from basestore.feeds.position import BEGUN, NOW, Mark, Met, Position, start
-from basestore.protocol.feeds import Fed, Follow, MarkRow, UnservedRow
+from basestore.protocol.client import Fed, Follow, MarkRow, UnservedRow
 from basestore.repair.version import VERSION_BYTES
 from basestore.replica.apply_log import ApplyLog
 from basestore.replica.group_commit import GroupCommit

@@ -24,7 +24,7 @@ from basestore.feeds.follower import Follower
 from basestore.feeds.position import Met, Position
 from basestore.instant import Instant
 from basestore.metrics import Metrics
-from basestore.protocol.feeds import Follow, More, Unfollow
+from basestore.protocol.client import Follow, More, Unfollow
 from basestore.protocol.replication import Rejected
 from basestore.repair.digest_tree import STAMP_MAX
 from basestore.replica.group_commit import GroupCommit

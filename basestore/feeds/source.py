@@ -8,7 +8,7 @@ from basestore.cluster.outbox import SMALL_BYTES
 from basestore.coordinator.context import Context
 from basestore.feeds.position import Position
 from basestore.instant import Instant
-from basestore.protocol.feeds import Fed, Follow, More, PositionRow, Unfollow
+from basestore.protocol.client import Fed, Follow, More, PositionRow, Unfollow
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.replication import Moved, Rejected
 from basestore.rows import row_partition

@@ -19,7 +19,7 @@ from basestore.feeds.feed import TIME_SHARE, Feed, Poll
 from basestore.feeds.position import BLANK, NOW
 from basestore.feeds.token import Subject
 from basestore.instant import Instant
-from basestore.protocol.feeds import Watch, Watched
+from basestore.protocol.client import Watch, Watched
 from basestore.repair.version import COUNTER_BITS
 
 WATCHERS_MAX: Final = 256

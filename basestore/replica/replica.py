@@ -235,10 +235,8 @@ class Replica:
         if held != ABSENT:
             self.summaries.note_due(row, 0, self._held_due(row))
             (at,) = self.summaries.enter((row,), (ABSENT,), (held,))
-            if due:
-                self.summaries.lose(row, held[HEAD_BYTES:], int.from_bytes(held[:8]))
-            else:
-                self.summaries.lose(row, at)
+            stamp = int.from_bytes(held[:8]) if due else -1
+            self.summaries.lose(row, held[HEAD_BYTES:] if due else at, stamp)
             self._group_commit.stage(keyspace.record(row), None)
             self.marks.note(row, ABSENT)
 

@@ -20,10 +20,10 @@ from basestore.protocol.client import (
     OUTCOME_SUPERSEDED,
     Got,
     Page,
+    Watched,
     Written,
 )
 from basestore.protocol.codec import Message
-from basestore.protocol.feeds import Watched
 from basestore.protocol.groups import Found, Stored
 from basestore.protocol.handshake import Names
 from basestore.repair.version import VERSION_BYTES, Identity, Version

@@ -1,6 +1,6 @@
 """Watchers: clients of a world that watch, one answer after the other, as `Store.watch` does."""
 
-from basestore.protocol.feeds import Watch, Watched
+from basestore.protocol.client import Watch, Watched
 from basestore.results.readers import watched
 from basestore.results.receipts import Change, Event, Gap, Progress
 from tests.worlds.world import TICK_S, Call, World

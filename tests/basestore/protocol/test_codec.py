@@ -21,9 +21,8 @@ from basestore.protocol.anti_entropy import (
     Sums,
     Syn,
 )
-from basestore.protocol.client import Get, Page, Shed, Written
+from basestore.protocol.client import Fed, Follow, Get, MarkRow, Page, PositionRow, Shed, Watched, Written
 from basestore.protocol.codec import Message, decode, encode
-from basestore.protocol.feeds import Fed, Follow, MarkRow, PositionRow, Watched
 from basestore.protocol.groups import (
     AppliedGroups,
     ApplyGroup,

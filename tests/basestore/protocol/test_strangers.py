@@ -29,9 +29,21 @@ from basestore.protocol.anti_entropy import (
     Want,
     check_losses,
 )
-from basestore.protocol.client import Delete, Get, Scan, Set
+from basestore.protocol.client import (
+    Delete,
+    Fed,
+    Follow,
+    Get,
+    MarkRow,
+    More,
+    PositionRow,
+    Scan,
+    Set,
+    Unfollow,
+    UnservedRow,
+    Watch,
+)
 from basestore.protocol.codec import Message
-from basestore.protocol.feeds import Fed, Follow, MarkRow, More, PositionRow, Unfollow, UnservedRow, Watch
 from basestore.protocol.groups import (
     AppliedGroups,
     ApplyGroup,
