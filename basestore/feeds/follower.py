@@ -20,7 +20,7 @@ from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.errors import DamagedRecord
 from basestore.feeds.position import BEGUN, NOW, Mark, Met, Position, start
 from basestore.protocol.client import Fed, Follow, MarkRow, UnservedRow
-from basestore.repair.version import VERSION_BYTES
+from basestore.repair.version import HEAD_BYTES, VERSION_BYTES
 from basestore.replica.apply_log import ApplyLog
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.many_rows import READ_AT_ONCE
@@ -40,12 +40,18 @@ class _Place:
     None by the log; `above`: for versions above this stamp; `told`: the position that was told last;
     `hidden`: of what is gone, that of which a gap was told."""
 
-    __slots__ = ("above", "hidden", "log", "mark", "row", "sequence", "start", "told")
+    __slots__ = ("above", "hidden", "log", "mark", "row", "sequence", "start", "told", "watching")
 
     def __init__(self, log: ApplyLog, begins: bytes, position: Position) -> None:
         self.log, self.start = log, begins
         self.mark = Mark(position.stable)
         self.told = position
+        self.watching = False
+
+    def note(self, row: bytes, held: bytes, head: bytes) -> None:
+        """As `summaries.Watch`: a line goes that may not have been read."""
+        if held and row.startswith(self.start):
+            self.mark.replaced(int.from_bytes(held[HEAD_BYTES:]), self.sequence)
 
     def begin(self, store: bytes, met: Met | None) -> None:
         """From the position that was told last."""
@@ -107,11 +113,25 @@ class Follower:
 
     def refuse(self, partition: int, reason: str) -> None:
         """Nothing is told of it any more."""
-        self._places.pop(partition, None)
+        place = self._places.pop(partition, None)
+        if place is not None:
+            self._watch(place, partition, False)
         self._begins.pop(partition, None)
         self.stirred.pop(partition, None)
         self._moved.pop(partition, None)
         self._unserved.append(UnservedRow(partition, reason))
+
+    def end(self) -> None:
+        """Nobody is told any more."""
+        for partition, place in self._places.items():
+            self._watch(place, partition, False)
+
+    def _watch(self, place: _Place, partition: int, watching: bool) -> None:
+        """Only while a mark waits: who keeps up costs no write anything."""
+        if place.watching != watching:
+            summaries = self._replica.summaries
+            (summaries.watch if watching else summaries.unwatch)(partition, place)
+            place.watching = watching
 
     def behind(self, partition: int) -> tuple[ApplyLog, int] | None:
         """Its log, and the last line of it that was read."""
@@ -176,6 +196,7 @@ class Follower:
         ended = self._read_lines(place, summary.sequence)
         if place.mark.reach(place.sequence) or place.sequence != before:
             self._moved[partition] = True
+        self._watch(place, partition, place.mark.waits)
         return ended
 
     def _read_lines(self, place: _Place, last: int) -> bool:

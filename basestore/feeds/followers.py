@@ -135,6 +135,7 @@ class Followers:
             self._end(follower)
 
     def _end(self, follower: Follower) -> None:
+        follower.end()
         del self._followers[follower.outbox, follower.id]
         self._due.pop(follower, None)
         self._marks_due_s.pop(follower, None)

@@ -70,23 +70,33 @@ def start(position: Position, store: bytes, sequence: int, floor: int, met: Met 
 
 
 class Mark:
-    """When the stable stamp of a replica may be told. It holds of what came before it was known."""
+    """When the stable stamp of a replica may be told. It holds of what came before it was known. What is
+    replaced before it is read counts as read once that is which has replaced it: so whoever was told a mark
+    knows of each key what it held then, or something later."""
 
-    __slots__ = ("_due", "_upto", "told")
+    __slots__ = ("_due", "_late", "_upto", "told")
 
     def __init__(self, told: int) -> None:
         self.told = told
         self._due = self._upto = 0  # a stamp, and that it may be told once all is that came up to here
+        self._late = False  # or, where something of that was replaced meanwhile, by when it was noted next
 
     def note(self, stable: int, sequence: int) -> None:
         """The replica's stamp is this one, and this the sequence of the last change. One that waits to be
         told is not put off by a later one: where writes never end nothing else would ever be told."""
         if not self._due and stable > self.told:
             self._due, self._upto = stable, sequence
+        elif self._late:
+            self._upto = sequence
+        self._late = False
+
+    def replaced(self, sequence: int, read: int) -> None:
+        """What came under this sequence is replaced, and all up to another one is read."""
+        self._late |= read < sequence <= self._upto
 
     def reach(self, sequence: int) -> bool:
         """All that came up to this one is told; whether that tells a stamp."""
-        if not self._due or sequence < self._upto:
+        if not self._due or self._late or sequence < self._upto:
             return False
         self.told, self._due = self._due, 0
         return True

@@ -23,6 +23,7 @@ class Follower:
         """`stays`: lines are kept for it."""
         self.store, self._mark = store, Mark(position.stable)
         self._stays = stays
+        store.readers.append(self._replaced)
         self._begin(position, store.met(position.store))
 
     def _begin(self, position: Position, met: Met | None) -> None:
@@ -44,6 +45,10 @@ class Follower:
 
     def end(self) -> None:
         self.store.holds.pop(self, None)
+        self.store.readers.remove(self._replaced)
+
+    def _replaced(self, sequence: int) -> None:
+        self._mark.replaced(sequence, self._after)
 
     def tell(self, most: int) -> Told:
         if self._cursor is None and self._after < self.store.floor:

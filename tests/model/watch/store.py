@@ -1,6 +1,7 @@
 """Store: one replica of the partition. A record is a version and a value, None for a tombstone; the greatest
 version wins. A version is a stamp and an origin."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from basestore.feeds.position import Met
@@ -42,6 +43,7 @@ class Store:
         self.proofs: dict[int, Proof] = {}  # by place of the other
         self.open = 0
         self.holds: dict[object, int] = {}  # lines behind these are kept, for watchers
+        self.readers: list[Callable[[int], None]] = []  # are told of each line that goes
 
     @property
     def name(self) -> bytes:
@@ -58,6 +60,8 @@ class Store:
         held = self.rows.get(key)
         if held is not None and held.record.version >= record.version:
             return False
+        for replaced in self.readers if held is not None else ():
+            replaced(held.sequence)
         self.sequence += 1
         self.rows[key] = Held(record, self.sequence)
         return True

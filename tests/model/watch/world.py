@@ -10,7 +10,6 @@ from tests.model.watch.watcher import Watcher
 
 STEPS = 400
 KEYS = "abcde"
-LAG = 5
 MEETING = 2  # fit replicas that a new store compares with before it is fit
 PLACES = range(3)
 
@@ -19,9 +18,11 @@ class World:
     def __init__(self, seed: int, counts: Counter[str]) -> None:
         self._lots, self._counts = random.Random(seed), counts
         self._now, self._born, self._origin = 10, 3, 0
+        self._lag = self._lots.choice((1, 3, 5))
         self._stores = [Store(number, fit=True) for number in PLACES]
         self._exchange: Exchange | None = None
         self._late: list[tuple[int, int, str, Record]] = []  # since when, to whom
+        self._most = self._lots.choice((1, 2, 5))
         self._judge = Judge()
         self.watcher = Watcher(self._judge, counts)
         self._rates = {
@@ -30,7 +31,7 @@ class World:
             self._go_on: 60,
             self._drop_lines: 6,
             self._wipe: self._lots.choice((0, 1, 2)),
-            self._hear: self._lots.choice((10, 40, 80)),
+            self._hear: self._lots.choice((10, 20, 40, 80)),
             self._move: self._lots.choice((1, 4, 12)),
             self._save: 8,
             self._from_token: self._lots.choice((0, 1, 3)),
@@ -78,7 +79,7 @@ class World:
         first, second = self._lots.sample(PLACES, 2)
         stores = self._stores[first], self._stores[second]
         if any(store.fit for store in stores):
-            stamp = self._now - LAG
+            stamp = self._now - self._lag
             self._exchange = Exchange((first, second), stores, (stamp, stamp))
 
     def _conclude(self) -> None:
@@ -122,7 +123,7 @@ class World:
     # --- the watcher -------------------------------------------------------------------------
 
     def _hear(self) -> None:
-        self.watcher.hear(self._lots.choice((1, 2, 5)), self._stores, lost=self._lots.random() < 0.1)
+        self.watcher.hear(self._most, self._stores, lost=self._lots.random() < 0.1)
 
     def _move(self) -> None:
         self.watcher.connect(self._lots.choice(self._stores), self._lots.random() < 0.5)
