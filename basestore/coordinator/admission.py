@@ -256,6 +256,11 @@ def admit_scan(context: Context, outbox: Outbox, request: Scan, now: Instant) ->
 def admit_watch(context: Context, request: Watch) -> bytes:
     """The bucket's label."""
     check_timeout(context, request.timeout_ms)
+    if not context.feature_level.level:  # as of a node that was just founded, or has lost its store
+        raise Unavailable.because(
+            "this node does not know yet what all members speak, so nothing can be watched here; nothing was "
+            "done. Try again, or ask another node"
+        )
     if lacks := context.feature_level.lacks(WATCH_SINCE):
         raise InvalidRequest(f"nothing can be watched yet: {lacks}")
     _rule(context, request.bucket)

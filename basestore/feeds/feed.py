@@ -180,7 +180,10 @@ class Feed:
         if left:
             source.partitions -= left
             self._leave(source, left, now)
-        source.go_on()
+        if source.partitions:
+            source.go_on()
+        else:  # nobody else would end it
+            source.end()
 
     def _move(self, store: bytes, mark: MarkRow, *, begun: bool) -> None:
         position, partition = self.positions[mark.partition], mark.partition

@@ -119,6 +119,7 @@ class Follower:
         self._begins.pop(partition, None)
         self.stirred.pop(partition, None)
         self._moved.pop(partition, None)
+        self._gaps.pop(partition, None)
         self._unserved.append(UnservedRow(partition, reason))
 
     def end(self) -> None:

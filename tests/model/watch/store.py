@@ -60,8 +60,9 @@ class Store:
         held = self.rows.get(key)
         if held is not None and held.record.version >= record.version:
             return False
-        for replaced in self.readers if held is not None else ():
-            replaced(held.sequence)
+        if held is not None:
+            for replaced in self.readers:
+                replaced(held.sequence)
         self.sequence += 1
         self.rows[key] = Held(record, self.sequence)
         return True
