@@ -171,7 +171,7 @@ class Node:
             config, dict(labels), identity, peers, self.replica, commit, self.operations, self.exchanges,
             self.certificates, self.recovery, hints, self.debts, self.metrics, self.losses, context.stamper,
             self.disk_space, self.feature_level, self.clipping, intake, now, now, membership,
-            self.registers.acceptors,
+            self.registers.acceptors, self.feeds,
         )  # fmt: skip
         context.load.door, context.load.retry_ms = intake.door, lambda: intake.windows.retry_ms
         self.rest = Rest(self.operations, self.group_commit, self.scheduler, delivery, late, intake)

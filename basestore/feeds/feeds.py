@@ -12,7 +12,7 @@ A change, from where it is stored to who watches it, at a node that is asked and
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from basestore.anti_entropy.certificates import Certificates
 from basestore.cluster.outbox import Outbox
@@ -22,6 +22,26 @@ from basestore.feeds.watches import Watches
 from basestore.instant import Instant
 from basestore.replica.identity import Fresh, StoreIdentity
 from basestore.replica.replica import Replica
+
+
+class FeedState(NamedTuple):
+    """How the feeds of a node stand. `watchers`: of its clients; `lag_ms`: how long ago all was written that
+    the one furthest behind has been told, None if there is none, or that is not known; `followers`: who
+    follow its store; `behind`: changes that the one furthest behind has not been told."""
+
+    watchers: int
+    lag_ms: int | None
+    followers: int
+    behind: int
+
+    def facts(self) -> dict[str, str]:
+        """For `basestore status`, as names and values."""
+        return {
+            "watchers": str(self.watchers),
+            "watch lag ms": "" if self.lag_ms is None else str(self.lag_ms),
+            "feeds served": str(self.followers),
+            "feed changes behind": str(self.behind),
+        }
 
 
 class Feeds:
@@ -44,6 +64,12 @@ class Feeds:
         """Time has passed."""
         self.watches.tick(now)
         self.followers.tick(now)
+
+    def state(self, now: Instant) -> FeedState:
+        followers, watches = self.followers, self.watches
+        return FeedState(
+            watches.count, watches.lag_ms(now), followers.count, max(followers.behind, default=0)
+        )
 
     def step(self, now: Instant) -> None:
         """All of the step is staged, and nothing of it stored."""

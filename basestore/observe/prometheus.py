@@ -59,6 +59,7 @@ class Exposition(Collector):
         yield from self._state()
         yield from self._door()
         yield from self._registers()
+        yield from self._feeds()
         yield from self._peers()
         yield from self._group()
         yield from ProcessCollector(registry=None).collect()
@@ -189,6 +190,18 @@ class Exposition(Collector):
             ("partitions_barred", "Partitions of which this node is no acceptor yet.", now.barred),
         ):
             yield GaugeMetricFamily(f"basestore_register_{name}", text, value)
+
+    def _feeds(self) -> Iterator[Metric]:
+        now = self._gauges.feeds
+        for name, text, value in (
+            ("watchers", "Watches of this node's clients.", now.watchers),
+            ("feeds_served", "Feeds that read the log of this node's store.", now.followers),
+            ("feed_changes_behind", "Changes that the one furthest behind was not told.", now.behind),
+        ):
+            yield GaugeMetricFamily(f"basestore_{name}", text, value)
+        if now.lag_ms is not None:
+            text = "How long ago all was written that the watcher furthest behind has been told."
+            yield GaugeMetricFamily("basestore_watch_lag_seconds", text, now.lag_ms / 1e3)
 
     def _peers(self) -> Iterator[Metric]:
         def of_each(name: str, text: str, values: Iterable[tuple[PeerGauges, float | None]]) -> Metric:

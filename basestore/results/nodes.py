@@ -19,6 +19,7 @@ _NUMBERS = (
     "deferred hints", "deferred bytes", "deferred bytes max", "requests max", "unopened bytes", "window",
     "brownout", "retry ms", "feature level", "record bytes", "register rows unlearned",
     "register rows unlearned age ms", "register partitions barred",
+    "watchers", "watch lag ms", "feeds served", "feed changes behind",
 )  # fmt: skip
 _LISTS = ("alive", "stalled by")
 _HOT_KEY = "hot key "

@@ -121,8 +121,5 @@ def reworded(
         return [patch.object(target, attribute, wrong)]
 
     suits = of(*words) if words else Mutant._field_defaults["suits"]
-    MUTANTS.append(
-        Mutant(
-            name, expected, patches, suits, clients=clients, registers=registers, watches=watches
-        )  # fmt: skip
-    )
+    made = Mutant(name, expected, patches, suits, clients=clients)
+    MUTANTS.append(made._replace(registers=registers, watches=watches))
