@@ -51,8 +51,8 @@ class WatchWorld(PlannedWorld):
         for watcher in self.watchers:
             watcher.end()
 
-    def _examine(self, clients: list[Client]) -> None:
-        super()._examine(clients)
+    def examine(self, clients: list[Client]) -> None:
+        super().examine(clients)
         for watcher in self.watchers:
             watcher.resume()
         until_s = self.clockwork.now + END_S_MAX
