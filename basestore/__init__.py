@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from basestore.results.hints import HintPile, NodeHints
     from basestore.results.loss import AcceptedLoss
     from basestore.results.nodes import NodeState, Upgrade
-    from basestore.results.receipts import Item, Many, ReadResult, Receipt
+    from basestore.results.receipts import Change, Gap, Item, Many, Progress, ReadResult, Receipt
     from basestore.results.repair import Repair
 
 __version__ = VERSION
@@ -77,7 +77,7 @@ _HOMES = {
     "basestore.results.hints": ("HintPile", "NodeHints"),
     "basestore.results.loss": ("AcceptedLoss",),
     "basestore.results.nodes": ("NodeState", "Upgrade"),
-    "basestore.results.receipts": ("Item", "Many", "ReadResult", "Receipt"),
+    "basestore.results.receipts": ("Change", "Gap", "Item", "Many", "Progress", "ReadResult", "Receipt"),
     "basestore.results.repair": ("Repair",),
     "basestore.repair.rule": ("Rule",),
     "basestore.repair.version": ("Identity", "Version"),
@@ -85,14 +85,14 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "AcceptedLoss", "AcceptorView", "BasestoreError", "ClockSkew", "ClusterConfig", "ConfigurationError",
-    "Conflict", "ConnectionLost", "Contended", "Convergence", "Durability", "EmbeddedCluster", "EmbeddedNode",
-    "Explanation", "HintPile", "HintView", "Identity", "InvalidRequest", "Item", "Level", "Many", "Member",
-    "Mend", "NodeConfig", "NodeHints", "NodeState", "Obstacle", "Outcome", "OutcomeUnknown", "Overloaded",
-    "PartitionProof", "ReadResult", "ReadTimeout", "Receipt", "Repair", "ReplicaFailure", "ReplicaState",
-    "ReplicaView", "RequestFailed", "Rule", "SessionFull", "StorageError", "Store", "StoreSession",
-    "SyncTransaction", "TooStale", "Transaction", "Unavailable", "Unreachable", "Upgrade", "Version",
-    "VersionLost", "WriteTimeout",
+    "AcceptedLoss", "AcceptorView", "BasestoreError", "Change", "ClockSkew", "ClusterConfig",
+    "ConfigurationError", "Conflict", "ConnectionLost", "Contended", "Convergence", "Durability",
+    "EmbeddedCluster", "EmbeddedNode", "Explanation", "Gap", "HintPile", "HintView", "Identity",
+    "InvalidRequest", "Item", "Level", "Many", "Member", "Mend", "NodeConfig", "NodeHints", "NodeState",
+    "Obstacle", "Outcome", "OutcomeUnknown", "Overloaded", "PartitionProof", "Progress", "ReadResult",
+    "ReadTimeout", "Receipt", "Repair", "ReplicaFailure", "ReplicaState", "ReplicaView", "RequestFailed",
+    "Rule", "SessionFull", "StorageError", "Store", "StoreSession", "SyncTransaction", "TooStale",
+    "Transaction", "Unavailable", "Unreachable", "Upgrade", "Version", "VersionLost", "WriteTimeout",
     "connect", "open_cluster", "open_node",
 ]  # fmt: skip
 

@@ -43,6 +43,7 @@ from basestore.config import NodeConfig
 from basestore.coordinator.context import Context
 from basestore.coordinator.coordinator import REQUESTS
 from basestore.coordinator.stamper import Stamper
+from basestore.feeds.feeds import Feeds
 from basestore.groups.turn import GROUPED, Turn
 from basestore.handoff.debts import DebtCheck, Debts
 from basestore.handoff.deferred_writes import DeferredWrites
@@ -137,8 +138,8 @@ class Node:
         finishing, admission, me = self.certificates.finishing, self.admission, self.me
         accepts = partial(self.membership.acceptor_of, me)
         self.registers = Registers(self.context, self.replica, accepts, finishing, admission, seed)
-        self.transactions = Transactions(self.context, self.registers, self.replica)
         self.turn = Turn(self.context, self.registers.receive)
+        self.feeds = Feeds(self.context, self.replica, self.certificates, self.identity, cluster.id, fresh)
         admission.handlers.update(self.registers.acceptors.handlers)  # what it has held back goes on there
         self.sync_watch = SyncWatch(self.group_commit, self.metrics, config.syncs)
         self._ceiling = ClockCeiling(self.group_commit, self.clock, self.peers.clock, self.identity)
@@ -150,6 +151,7 @@ class Node:
     def _begin_talk(self, fresh: Fresh, now: Instant, labels: Mapping[str, str]) -> None:
         """What members say to each other, what is said of this node, and the door for what clients ask."""
         identity, peers, commit = self.identity, self.peers, self.group_commit
+        self.transactions = Transactions(self.context, self.registers, self.replica)
         self.introductions = Introductions(identity, peers, commit, fresh, self.exchanges.take_proof_of_loss)
         config, membership, admission, context = self.config, self.membership, self.admission, self.context
         self.moved_hints = MovedHints(self.hints, self.debts, context.placement, self.certificates.in_use)
@@ -171,14 +173,14 @@ class Node:
             config, dict(labels), identity, peers, self.replica, commit, self.operations, self.exchanges,
             self.certificates, self.recovery, hints, self.debts, self.metrics, self.losses, context.stamper,
             self.disk_space, self.feature_level, self.clipping, intake, now, now, membership,
-            self.registers.acceptors, self.transactions,
+            self.registers.acceptors, self.transactions, self.feeds,
         )  # fmt: skip
         context.load.door, context.load.retry_ms = intake.door, lambda: intake.windows.retry_ms
         self.rest = Rest(self.operations, self.group_commit, self.scheduler, delivery, late, intake)
         own = NodeRequests(context, self.report, self.recovery, hints, delivery, late)
         topology = TopologyRequests(context, membership)
-        self._own_requests = {**own.requests, **topology.requests, **self.moves.requests}
-        self._own_requests |= self.transactions.requests
+        rooms = (own, topology, self.moves, self.feeds, self.transactions)
+        self._own_requests = {kind: begin for each in rooms for kind, begin in each.requests.items()}
 
     def _begin_handoff(self, buckets: Buckets, placement: Placement, now: Instant) -> None:
         commit, open_ms = self.group_commit, self.config.cluster.open_ms
@@ -302,6 +304,7 @@ class Node:
             self._ceiling.tick(now)
         self.membership.tick(now)
         self.moves.tick(now)
+        self.feeds.tick(now)
         self.scheduler.tick(now, self.context.load.brownout)
 
     def step(self, now: Instant) -> int | None:
@@ -318,6 +321,7 @@ class Node:
         while True:
             self._talk_to_self(now)
             self.registers.tell()
+            self.feeds.step(now)
             if not self.group_commit.stalled:
                 self.summaries.summary_log.checkpoint(self.certificates.passed)
                 if self.group_commit.rows and not self.operations.count:  # what is due soon may go with it
@@ -370,30 +374,26 @@ class Node:
     # --- inside ------------------------------------------------------------------------------
 
     def _talk_to_self(self, now: Instant) -> None:
-        mine = self.peers.all[self.me].outbox
+        mine, answer = self.peers.all[self.me].outbox, self.operations.answer
         while mine.messages:
             for message in mine.take():
-                if (handler := self._handlers.get(type(message))) is not None:
-                    handler(self.me, mine, message, now)
-                else:
-                    self.operations.answer(self.me, message, now)
+                handler = self._handlers.get(type(message))
+                handler(self.me, mine, message, now) if handler else answer(self.me, message, now)
         self.ready.discard(mine)
 
     def _peer_handlers(self) -> dict[type, Callable[[int, Outbox, Any, Instant], None]]:
         """What each message of a peer sets going."""
+        rooms = (
+            self.admission, Acknowledgements(self.operations, self.identity, self.peers), self.exchanges,
+            self.membership, self.moves, self.registers, self.feeds, self.introductions,
+        )  # fmt: skip
         return {
-            **self.admission.handlers,
-            **Acknowledgements(self.operations, self.identity, self.peers).handlers,
+            **{kind: handle for room in rooms for kind, handle in room.handlers.items()},
             Trace: partial(answer_trace, self._inspector, self.registers.acceptors),
             Inspect: partial(answer_inspect, self._inspector, self.scheduler, self.healing),
             Keep: lambda member, outbox, message, now: self.hints.keep(outbox, message),
             KnownLosses: lambda member, outbox, message, now: self.losses.hear(outbox, message),
-            **self.exchanges.handlers,
-            **self.membership.handlers,
-            **self.moves.handlers,
-            **self.registers.handlers,
             Ping: self._heartbeats.hear,
             Pong: lambda member, outbox, message, now: self.peers.clock.hear(member, message, now),
             Goodbye: lambda member, outbox, message, now: self.peers.goodbye(member, now),
-            **self.introductions.handlers,
         }

@@ -20,6 +20,7 @@ from benchmarks.repair import repair_command
 from benchmarks.serial import serial_command
 from benchmarks.speculation import speculation_command
 from benchmarks.topology import topology_command
+from benchmarks.watch import watch_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,6 +46,7 @@ group.add_command(overload_command)
 group.add_command(topology_command)
 group.add_command(moves_command)
 group.add_command(serial_command)
+group.add_command(watch_command)
 
 if __name__ == "__main__":
     group(prog_name="python -m benchmarks")

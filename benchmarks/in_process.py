@@ -39,8 +39,8 @@ from basestore.storage.rocks import RocksEngine
 try:
     from basestore.instant import Instant
     from basestore.protocol.client import Get, Set
-    from basestore.protocol.frames import FrameReader, pack
     from basestore.replica.identity import Fresh
+    from basestore.transport.frames import FrameReader, pack
 except ImportError:  # a checkout from before there were rooms
     from basestore.messages import Get, Set  # type: ignore[import-not-found, no-redef]
     from basestore.net.frames import FrameReader, pack  # type: ignore[import-not-found, no-redef]
@@ -51,7 +51,7 @@ try:
     from basestore.protocol.envelopes import Sealed, seal
 except ImportError:  # a checkout from before requests stood in envelopes
     try:
-        from basestore.protocol.frames import pack_requests as seal  # type: ignore[attr-defined, no-redef]
+        from basestore.transport.frames import pack_requests as seal  # type: ignore[attr-defined, no-redef]
     except ImportError:
         from basestore.net.frames import pack_requests as seal  # type: ignore[no-redef]
     Sealed = None  # type: ignore[assignment, misc]

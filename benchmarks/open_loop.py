@@ -32,10 +32,10 @@ from basestore.errors import Overloaded
 from basestore.protocol.client import Credit, Failed, Set, Shed, Written
 from basestore.protocol.codec import encode
 from basestore.protocol.envelopes import WRITE, enveloped
-from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.groups import Stored, together
 from basestore.protocol.handshake import CLIENT_HELLO, welcomed
 from basestore.protocol.registry import FORMS, NUMBERS
+from basestore.transport.frames import FrameReader, pack
 from basestore.transport.window import WAIT_SHARE, Window
 from benchmarks.accounting import cpu_ns_of
 

@@ -41,11 +41,11 @@ from basestore.protocol.anti_entropy import (
     Want,
 )
 from basestore.protocol.codec import Message, encode
-from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.replication import DIRECT, Apply
 from basestore.replica.identity import Fresh
 from basestore.storage.engine import Engine
 from basestore.storage.rocks import RocksEngine
+from basestore.transport.frames import FrameReader, pack
 
 TICK_S = 0.05
 APART_S = 0.5

@@ -32,8 +32,8 @@ from basestore.protocol.client import (
     Written,
 )
 from basestore.protocol.envelopes import seal
-from basestore.protocol.frames import FrameReader
 from basestore.protocol.groups import Found, Stored
+from basestore.transport.frames import FrameReader
 from benchmarks.closed_loop import Answer, LoopFailed
 
 REGISTERS: Final = "cas"  # the bucket, which a new cluster makes by itself, soon

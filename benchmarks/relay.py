@@ -24,7 +24,7 @@ import trio
 
 from basestore.config import parse_address
 from basestore.protocol import groups, replication
-from basestore.protocol.frames import FrameReader
+from basestore.transport.frames import FrameReader
 
 CHUNK_BYTES = 64 << 10
 QUEUE_CHUNKS = 1024

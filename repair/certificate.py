@@ -59,6 +59,7 @@ class LastExchange(NamedTuple):
                 came after the snapshot, so the certificate does not cover them; but the other side has them
     batch       with this one all of that is durable here; the other side has said so of its part
     stores      of both sides
+    end         by which sequence of its own the other side had all that this one's snapshot had, or better
     """
 
     begun_s: float
@@ -66,6 +67,7 @@ class LastExchange(NamedTuple):
     taken: Runs
     batch: int
     stores: bytes
+    end: int = 0
 
     def holds(self, stores: bytes, durable: int) -> bool:
         """Whether both sides hold all that they must, if they run on these stores: this one once so many

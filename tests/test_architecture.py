@@ -32,7 +32,7 @@ ROWS = """
     node
     observe  peering  moves
     transactions
-    handoff  groups  membership  registers
+    handoff  groups  membership  registers  feeds
     coordinator  anti_entropy
     replica  client  intake
     results  storage  transport

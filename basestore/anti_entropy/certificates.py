@@ -21,11 +21,10 @@ An example, with three replicas n1, n2 and n3 of partition 7. What each has clos
     n3 tells n1 these claims in a later exchange    stable = min(40, 38, 41) = 38 at n1: every version at
                                                     or below 38 is on all three replicas, for good
 
-Of this opening of the store only, `last_exchange` is kept beside each certificate: when the exchange that
-made it was begun, whether the other store was whole, and what was taken in it.
+Of this opening of the store only, `last_exchange` is kept beside each certificate: the exchange that made it.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import cbor2
 
@@ -73,6 +72,7 @@ class Certificates:
         self.seating, self.meeting = seating, seating.meeting
         self.finishing = Finishing(seating, peers, group_commit.when_durable, self.store)
         self.compared, self.others, self.sources = seating.compared, seating.others, seating.sources
+        self.followed: Callable[[int], int] = lambda partition: STAMP_MAX  # `feeds/followers.py` says
         self._strangers: dict[int, list[str]] = {}  # with whom there are others, of no use now
         self._certificates = self._load()
         self._claims: dict[int, dict[int, Claim]] = {partition: {} for partition in summaries.of}
@@ -104,8 +104,8 @@ class Certificates:
         self._tags = {}
         self._claims[partition] = {}
         for other in seats.both:  # what was proven before says nothing of what was acknowledged since
-            self._last_exchanges.pop((partition, other), None)
-            self._durable.pop((partition, other), None)
+            for each in (self._last_exchanges, self._durable):
+                each.pop((partition, other), None)
         held = self._certificates.setdefault(partition, {})
         # No lines are kept for who holds it no more: should it come back, all is compared with it.
         for member in held.keys() - set(seats.both):
@@ -168,13 +168,14 @@ class Certificates:
         return {other: of[2] for other, of in held.items() if of[0] == stores[me] and of[1] == stores[other]}
 
     def passed(self, partition: int) -> int:
-        """Up to which sequence every other replica is proven to hold all that is held here, or better; 0
-        while there is no proof with one of them. Of what was stored until then no list will be made. For
-        one that comes no more than `BACKLOG_MAX` are kept: then all that is held is compared with it."""
+        """Up to which sequence every other replica is proven to hold all that is held here, or better (0
+        while there is no proof with one of them), and who follows it has been told all. Of what was stored
+        until then no list will be made. For a replica that comes no more than `BACKLOG_MAX` are kept: then
+        all that is held is compared with it."""
         if partition not in self.others:
             return 0
         certificates, sequence = self.certificates(partition), self._summaries.of[partition].sequence
-        passed = sequence
+        passed = min(sequence, self.followed(partition))
         for other in self.others[partition]:
             reached = certificates[other].mine if other in certificates else 0
             if self.seating.comes(partition, other):
@@ -201,14 +202,15 @@ class Certificates:
             self.withdraw(partition, each)
 
     def remember(
-        self, partition: int, member: int, begun_s: float, *, peer_whole: bool, taken: Runs | None = None
-    ) -> None:
+        self, partition: int, member: int, begun_s: float, *, peer_whole: bool, end: int = 0,
+        taken: Runs | None = None,
+    ) -> None:  # fmt: skip
         """This exchange has made the newest certificate with the member, which was staged just now
-        (`certify`): with its batch all that came before is durable."""
+        (`certify`): with its batch all that came before is durable. `end`: as in `LastExchange`."""
         before, stores = self._last_exchanges.get((partition, member)), self.stores(member)
         if before is not None and before.holds(stores, self._group_commit.durable_sequence):
             self._durable[partition, member] = before
-        last = LastExchange(begun_s, peer_whole, taken or {}, self._group_commit.open_batch, stores)
+        last = LastExchange(begun_s, peer_whole, taken or {}, self._group_commit.open_batch, stores, end)
         self._last_exchanges[partition, member] = last
 
     def last_exchange(self, partition: int, member: int) -> LastExchange | None:
@@ -254,8 +256,7 @@ class Certificates:
     def in_use(self, partition: int, stores: bytes) -> bool:
         """Whether a replica of the partition runs on one of these stores, or did until others had all that
         it held."""
-        used = {self.store(replica) for replica in self.compared.get(partition, ())}
-        used.update(self._departed.get(partition, ()))
+        used = {*map(self.store, self.compared.get(partition, ())), *self._departed.get(partition, ())}
         return not used.isdisjoint(split_stores(stores))
 
     def ground(self, member: int, partition: int) -> bytes:

@@ -87,12 +87,13 @@ class LocalSide:
 
 
 class Outcome(NamedTuple):
-    """What an exchange has proven, and how: `same`, `delta` or `full`; and up to which stamp this side is
-    now known to lack only what was purged (STAMP_MAX: it is whole)."""
+    """What an exchange has proven, and how: `same`, `delta` or `full`; up to which stamp this side is now
+    known to lack only what was purged (STAMP_MAX: it is whole); and `end`, as in `LastExchange`."""
 
     kind: str
     certificate: Certificate
     complete: int
+    end: int
 
 
 class Exchange:
@@ -370,7 +371,7 @@ class Exchange:
             Certify(
                 self.dialogue.number, 0, root, snapshot.sequence, self._relative(snapshot.closed),
                 self._certificates.tag(self.partition),
-                self._certificates.claims_for(self.partition, self.member),
+                self._certificates.claims_for(self.partition, self.member), self._summary.sequence,
             )
         )  # fmt: skip
         theirs: Certify = yield from self.dialogue.next(Certify)
@@ -382,9 +383,9 @@ class Exchange:
             raise Mismatch
         comparison.lay_ghosts()
         self._hear_closed(theirs.closed, theirs.tag, theirs.claims)
-        return self._proven("full" if full else "delta", snapshot, theirs.sequence)
+        return self._proven("full" if full else "delta", snapshot, theirs.sequence, theirs.end)
 
-    def _proven(self, kind: str, snapshot: Snapshot, sequence: int) -> Outcome:
+    def _proven(self, kind: str, snapshot: Snapshot, sequence: int, end: int = 0) -> Outcome:
         if not 0 <= sequence < 1 << 64:
             raise Broken("a sequence is named that cannot be")
         # one of the stores may have been replaced meanwhile: then no claim is to be built on this proof
@@ -392,6 +393,6 @@ class Exchange:
         tag, closed = self._tag if agreed else 0, (snapshot.closed, self._their_closed)
         made_ms = self._local.closed_stamps.time_ms(self.now)
         certificate = Certificate(snapshot.sequence, sequence, *closed, tag, made_ms)
-        return Outcome(
-            kind, certificate, self.completeness.proven(self._summary.stable, delta=kind == "delta")
-        )
+        complete = self.completeness.proven(self._summary.stable, delta=kind == "delta")
+        # Where roots were equal nothing was taken: it had all that at its snapshot.
+        return Outcome(kind, certificate, complete, sequence if kind == "same" else end)

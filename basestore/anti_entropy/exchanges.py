@@ -268,7 +268,9 @@ class Exchanges:
         if exchange.comparison is not None:
             taken = runs_of({0: exchange.comparison.taken[-KNOWN_MAX:]})
         whole = exchange.completeness.peer_whole
-        self._certificates.remember(partition, member, exchange.begun_s, peer_whole=whole, taken=taken)
+        self._certificates.remember(
+            partition, member, exchange.begun_s, peer_whole=whole, end=outcome.end, taken=taken
+        )
         self._metrics.count(f"exchanges_{outcome.kind}")
         in_doubt = not self._certificates.counts(partition)
         if in_doubt and self._certificates.complete(partition, outcome.complete):

@@ -163,9 +163,12 @@ class Maintenance:
         return looked_at
 
     def _trim(self, rows: int, busy: Container[int]) -> int | None:
-        """Lines go that were kept for a replica that comes, and it needs no more, or would need too many."""
-        summary_log = self._summaries.summary_log
-        for partition in self._certificates.seating.moving:
+        """Lines go that were kept for a replica that comes, and it needs no more, or would need too many; or
+        for who follows, and has read them."""
+        summary_log, moving = self._summaries.summary_log, self._certificates.seating.moving
+        for partition in [
+            each for each in self._summaries.of if each in moving or summary_log.has_rows(each)
+        ]:
             passed = min(self._certificates.passed(partition), self._summaries.of[partition].spilled)
             if self._summaries.of[partition].floor < passed and partition not in busy:
                 return 1 + summary_log.trim(partition, passed, rows)

@@ -353,7 +353,7 @@ class RootComparison:
         made_ms = self._local.closed_stamps.time_ms(now)
         certificate = Certificate(mine.sequence, theirs.sequence, mine.closed, theirs.closed, tag, made_ms)
         certificates.certify(partition, member, certificate)
-        certificates.remember(partition, member, begun_s, peer_whole=True)
+        certificates.remember(partition, member, begun_s, peer_whole=True, end=theirs.sequence)
 
     # --- columns -------------------------------------------------------------------------------
 

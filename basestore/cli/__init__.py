@@ -36,6 +36,7 @@ _COMMANDS = {
     "lock": "data.lock",
     "elect": "data.lock",
     "locks": "data.lock",
+    "watch": "data.watch",
     "import": "data.importing",
     "status": "cluster.status",
     "top": "cluster.top",

@@ -27,11 +27,11 @@ from basestore.client.calls import GRACE_S
 from basestore.client.channel import Batch, Unsent, hear
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import seal
-from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.handshake import ANYBODY, BEFORE, Meant, Renewed, welcomed
 from basestore.protocol.limits import ProtocolError
 from basestore.results.answers import late, lost
 from basestore.transport.endpoints import SILENT, crowded
+from basestore.transport.frames import FrameReader, pack
 from basestore.transport.window import Waiting, Window
 
 RECEIVE_BYTES = 64 << 10  # for a larger buffer the allocator asks the system each time

@@ -8,7 +8,7 @@ nor anyio.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
-from time import monotonic
+from time import monotonic, sleep
 from typing import TypeVar
 
 from basestore.client.arguments import (
@@ -31,13 +31,13 @@ from basestore.client.coordination.lease import Wanted
 from basestore.client.coordination.sync_lease import SyncLease
 from basestore.client.coordination.transaction import NO_SESSION, Draft, Place, SyncTransaction, Write
 from basestore.client.many import Lot, delete_many, get_many, scan, set_many
-from basestore.client.retrying import BlockingRetryingChannel
+from basestore.client.retrying import PATIENCE_S, BlockingRetryingChannel, Watching
 from basestore.client.session import KEYS_MAX_DEFAULT, Session
 from basestore.consistency import Level
 from basestore.errors import BasestoreError, InvalidRequest, Overloaded, Unreachable
 from basestore.repair.version import Identity, Version
 from basestore.results.readers import revised
-from basestore.results.receipts import Item, Many, ReadResult, Receipt
+from basestore.results.receipts import Event, Item, Many, ReadResult, Receipt
 
 T = TypeVar("T")
 
@@ -246,6 +246,21 @@ class SyncStore(BlockingOperator):
         under this very lease."""
         wanted = Wanted.of(key_bytes(name), seconds, wait, owner, timeout)
         return SyncLease(wanted, drawn_holder(), self._calls, self._ask, place_of, transacted)
+
+    def watch(
+        self, prefix: bytes | str = b"", *, bucket: str = "default", token: str | None = None,
+        everything: bool = False, timeout: float | None = None, patience: float = PATIENCE_S,
+    ) -> Iterator[Event]:  # fmt: skip
+        """What changes of the keys that start with `prefix`; `Store.watch` says what is told, and what the
+        arguments are."""
+        watching = Watching(self._calls, prefix, bucket, token, everything, timeout, patience)
+        while True:
+            try:
+                events = self._ask(watching.poll())
+            except BasestoreError as error:
+                sleep(watching.failed(error, monotonic()))
+                continue
+            yield from events
 
     def retrying(self, budget: float = 0.1) -> "SyncStore":
         """This store with calls that are tried again where that may help, as `Store.retrying`."""

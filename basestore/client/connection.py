@@ -22,13 +22,13 @@ from basestore.config import parse_address
 from basestore.errors import ConfigurationError
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import seal
-from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.groups import singly
 from basestore.protocol.handshake import ANYBODY, Meant, Renewed, Welcome, welcomed
 from basestore.protocol.limits import ProtocolError
 from basestore.results.answers import late, lost
 from basestore.transport.dialling import HEAD_START_S
 from basestore.transport.endpoints import NO_CONNECTION, SILENT, crowded
+from basestore.transport.frames import FrameReader, pack
 from basestore.transport.owner import Event
 from basestore.transport.window import Window
 

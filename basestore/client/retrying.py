@@ -20,6 +20,9 @@ which a call that succeeds adds a tenth. A pause begins with what the node has a
 behind that it is drawn evenly (full jitter) up to as much again, or 50 ms, doubled with each attempt. The
 call's timeout bounds all of it. Refuses to hide what it does: errors say how many attempts there were, and
 the store counts.
+
+A watch is asked for again whether or not that was asked for, for it is meant to last (`Watching`): at any
+node that answers, from its last token. So what was told behind that is told again.
 """
 
 import threading
@@ -28,8 +31,9 @@ from contextlib import AbstractAsyncContextManager
 from time import monotonic, sleep
 from typing import Any, Final
 
+from basestore.client.arguments import Data, bucket_of, prefix_bytes
 from basestore.client.blocking_channel import AnyChannel
-from basestore.client.calls import Asking, chance
+from basestore.client.calls import Asking, Call, Calls, chance
 from basestore.client.channel import Batch, Channel
 from basestore.errors import (
     BasestoreError,
@@ -43,18 +47,24 @@ from basestore.errors import (
     Unreachable,
     WriteTimeout,
 )
-from basestore.protocol.client import Delete, Failed, Get, Scan, Set
+from basestore.protocol.client import Delete, Failed, Get, Scan, Set, Watch
 from basestore.protocol.codec import Message
 from basestore.protocol.groups import singly
 from basestore.protocol.handshake import Meant, Names, Rules, Welcome
 from basestore.repair.version import Identity
 from basestore.results.answers import error_of
+from basestore.results.readers import watched
+from basestore.results.receipts import Event, Gap, Progress
 from basestore.transport.owner import tell_of_forks
 
 TOKENS_MAX: Final = 10.0
 PAUSE_S: Final = 0.05
 NOTHING_DONE: Final = (Overloaded, Unavailable, Unreachable, Contended)
 RETRIED: Final = (*NOTHING_DONE, ConnectionLost, WriteTimeout, ReadTimeout)
+WATCH_AGAIN: Final = (*NOTHING_DONE, ConnectionLost, ReadTimeout)
+WATCH_BYTES: Final = 256 << 10  # that are asked for at a time
+PAUSES_MAX: Final = 6  # that grow
+PATIENCE_S: Final = 60.0
 
 
 class Budget:
@@ -201,6 +211,60 @@ def _failures(batch: Batch) -> dict[int, BasestoreError]:
         if type(answer) is Failed:
             failures[answer.id] = error_of(answer)
     return failures
+
+
+class Watching:
+    """One watch: what is asked next, from where the last answer ended, or from the last token where that is
+    lost. `poll` is asked again and again; of an error that is none of its own `failed` says how long to pause
+    first, and raises it once nothing has come for too long."""
+
+    def __init__(
+        self, calls: Calls, prefix: Data, bucket: str, token: str | None, everything: bool,
+        timeout: float | None, patience_s: float,
+    ) -> None:  # fmt: skip
+        self._timeout_s, self._timeout_ms = calls.time(timeout)
+        self._prefix, self._bucket = prefix_bytes(prefix), bucket_of(bucket)
+        if token is not None and (not isinstance(token, str) or not token):
+            raise InvalidRequest(f"a token is what a Progress of a watch has as `token`, not {token!r:.80}")
+        if token and everything:
+            raise InvalidRequest("a watch begins with a token, or with everything that is held; choose one")
+        self._token, self._everything, self._patience_s = token or "", everything, patience_s
+        self._feed = self._failures = 0
+        self._begun = self._told = False
+        self._since_s: float | None = None
+
+    def poll(self) -> Call[list[Event]]:
+        token = "" if self._begun else self._token
+
+        def make(request: int) -> Watch:
+            return Watch(
+                request, self._bucket, self._prefix, token, self._feed if self._begun or token else 0,
+                self._everything, WATCH_BYTES, self._timeout_ms,
+            )  # fmt: skip
+
+        return Call(make, self._read, self._timeout_s)
+
+    def _read(self, answer: Message, _: Names) -> list[Event]:
+        begins = not self._begun
+        feed, events = watched(answer)
+        self._since_s, self._failures = None, 0
+        self._begun, self._feed = feed > 0, feed or self._feed
+        if begins and self._told and not self._token:  # it begins anew, and nobody knows behind what
+            events.insert(0, Gap(0))
+        for event in events:
+            self._told = True
+            if isinstance(event, Progress):
+                self._token = event.token
+        return events
+
+    def failed(self, error: BasestoreError, now: float, draw: Callable[[], float] = chance) -> float:
+        """How long to pause before the next poll; raises the error if that is no help."""
+        self._begun = False
+        self._since_s = now if self._since_s is None else self._since_s
+        if not isinstance(error, WATCH_AGAIN) or now - self._since_s > self._patience_s:
+            raise error
+        self._failures += 1
+        return pause_of(getattr(error, "retry_after", 0.0), min(self._failures, PAUSES_MAX), draw)
 
 
 class RetryingChannel:

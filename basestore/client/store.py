@@ -32,13 +32,13 @@ from basestore.client.coordination.lease import Wanted
 from basestore.client.coordination.transaction import NO_SESSION, Draft, Place, Transaction, Write
 from basestore.client.many import Lot, delete_many, get_many, scan, set_many
 from basestore.client.operator import Operator
-from basestore.client.retrying import RetryingChannel
+from basestore.client.retrying import PATIENCE_S, RetryingChannel, Watching
 from basestore.client.session import KEYS_MAX_DEFAULT, Session
 from basestore.consistency import Level
 from basestore.errors import BasestoreError, InvalidRequest, Overloaded, Unreachable
 from basestore.repair.version import Identity, Version
 from basestore.results.readers import revised
-from basestore.results.receipts import Item, Many, ReadResult, Receipt
+from basestore.results.receipts import Event, Item, Many, ReadResult, Receipt
 
 T = TypeVar("T")
 
@@ -53,21 +53,12 @@ class Store(Operator):
     """
 
     async def set(
-        self,
-        key: bytes | str,
-        value: bytes | str,
-        *,
-        bucket: str = "default",
-        consistency: Consistency | None = None,
-        ttl: float | None = None,
-        timeout: float | None = None,
-        repeat: Identity | str | None = None,
-        defer: bool = False,
-        if_version: Version | str | Unset = UNSET,
-        if_absent: bool = False,
-        if_value: Data | Unset = UNSET,
+        self, key: bytes | str, value: bytes | str, *, bucket: str = "default",
+        consistency: Consistency | None = None, ttl: float | None = None, timeout: float | None = None,
+        repeat: Identity | str | None = None, defer: bool = False,
+        if_version: Version | str | Unset = UNSET, if_absent: bool = False, if_value: Data | Unset = UNSET,
         fence: Fence | None = None,
-    ) -> Receipt:
+    ) -> Receipt:  # fmt: skip
         """Write a value. `ttl` in seconds. To repeat a write as itself, whatever became of it, `repeat` is
         the identity that its error or receipt carries, with all else as it was: it happens once. In a bucket
         where the last write wins OutcomeUnknown, if no node has told its version and it is not found.
@@ -114,33 +105,19 @@ class Store(Operator):
         )
 
     async def increment(
-        self,
-        key: bytes | str,
-        by: int = 1,
-        *,
-        bucket: str = "cas",
-        consistency: Consistency | None = None,
-        ttl: float | None = None,
-        timeout: float | None = None,
-        repeat: Identity | str | None = None,
-    ) -> Receipt:
+        self, key: bytes | str, by: int = 1, *, bucket: str = "cas", consistency: Consistency | None = None,
+        ttl: float | None = None, timeout: float | None = None, repeat: Identity | str | None = None,
+    ) -> Receipt:  # fmt: skip
         """Add a whole number, which may be negative, to the one that a key holds as decimal digits (0 where
         it holds nothing), in a bucket of registers; the receipt's `number` is what has come of it. What
         holds something else is refused. It may be repeated as itself, as `set`, and happens once."""
         return await self._ask(self._calls.increment(key, by, bucket, consistency, ttl, timeout, repeat))
 
     async def get(
-        self,
-        key: bytes | str,
-        *,
-        bucket: str = "default",
-        consistency: Consistency | None = None,
-        timeout: float | None = None,
-        repair: bool = True,
-        staleness: bool = False,
-        max_staleness: float | None = None,
-        degrade: float | None = None,
-    ) -> ReadResult:
+        self, key: bytes | str, *, bucket: str = "default", consistency: Consistency | None = None,
+        timeout: float | None = None, repair: bool = True, staleness: bool = False,
+        max_staleness: float | None = None, degrade: float | None = None,
+    ) -> ReadResult:  # fmt: skip
         """Read a value. A missing key is a result with `found` false. With `repair` false, which only a
         read at ONE may be, replicas that are found to differ are left as they are. `staleness`: say in
         `stale_by_at_most` how stale the answer may be. `max_staleness`, seconds: read at ONE, and at QUORUM
@@ -273,14 +250,9 @@ class Store(Operator):
         draft.end(await self._ask(self._calls.commit(rows, timeout)) if rows else [])
 
     def lease(
-        self,
-        name: bytes | str,
-        *,
-        seconds: float = 10.0,
-        wait: float | None = None,
-        owner: str = "",
+        self, name: bytes | str, *, seconds: float = 10.0, wait: float | None = None, owner: str = "",
         timeout: float | None = None,
-    ) -> Lease:
+    ) -> Lease:  # fmt: skip
         """A lock of this name, held for the length of an `async with` block; whoever else wants it waits.
         `wait`: for how many seconds, 0: not at all, None: as long as it takes; then LockHeld. `owner`: whom
         the others are told of. If it is lost, the block is cancelled, and LeaseLost raised behind it.
@@ -291,6 +263,30 @@ class Store(Operator):
         under this very lease."""
         wanted = Wanted.of(key_bytes(name), seconds, wait, owner, timeout)
         return Lease(wanted, drawn_holder(), self._calls, self._ask, place_of, transacted)
+
+    async def watch(
+        self, prefix: bytes | str = b"", *, bucket: str = "default", token: str | None = None,
+        everything: bool = False, timeout: float | None = None, patience: float = PATIENCE_S,
+    ) -> AsyncIterator[Event]:  # fmt: skip
+        """What changes of the keys that start with `prefix`, for as long as it is iterated: a `Change` of
+        each key, a `Progress` about once a second, a `Gap` where deletions cannot be told any more. Every
+        change is told at least once, but for those that were replaced before they were told.
+
+        token       of a Progress, of this watch or an earlier one, anywhere: what comes behind that is told
+        everything  begin with all that is held; without either, what is written from the first Progress on
+        timeout     for each answer; `patience`, seconds: after no answer for so long the error is raised
+        It is asked for in parts: who does not iterate is sent nothing. If its node is lost, another goes on
+        from the last token, and tells again what came behind that. InvalidRequest for a token that is
+        damaged, or of something else."""
+        watching = Watching(self._calls, prefix, bucket, token, everything, timeout, patience)
+        while True:
+            try:
+                events = await self._ask(watching.poll())
+            except BasestoreError as error:
+                await anyio.sleep(watching.failed(error, monotonic()))
+                continue
+            for event in events:
+                yield event
 
     def retrying(self, budget: float = 0.1) -> "Store":
         """This store, over the same connection, with calls that are tried again where that may help, until

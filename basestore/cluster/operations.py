@@ -23,6 +23,7 @@ from itertools import islice
 from typing import Any, Final
 
 from basestore.instant import Instant
+from basestore.protocol.feeds import Fed
 from basestore.protocol.groups import AppliedGroups, HeldGroup
 from basestore.protocol.operator import Inspected, Traced
 from basestore.protocol.replication import (
@@ -44,8 +45,7 @@ BYTES_MAX = 256 << 20
 SLOTS_PER_S = 200
 RELIEVED_AT_ONCE = 64
 
-# Which callback of its operation an answer is handed to. Applied is not here, for it answers many
-# operations at once: see `Operations.applied`.
+# Which callback of its operation an answer is handed to. Of Applied, to many at once: `Operations.applied`.
 ANSWERS: Final[Mapping[type, str]] = {
     Superseded: "superseded",
     Settled: "settled",
@@ -60,8 +60,8 @@ ANSWERS: Final[Mapping[type, str]] = {
     Promised: "promised",
     Refused: "refused",
     ForwardDone: "done",
+    Fed: "fed",
 }
-
 
 # An Applied acknowledges many operations at once: each is handed the id of what it had asked.
 Ack = int
@@ -132,6 +132,9 @@ class Operation:
 
     def done(self, member: int, answer: ForwardDone, now: Instant) -> None:
         """The member has done what was asked of a register, or could not."""
+
+    def fed(self, member: int, answer: Fed, now: Instant) -> None:
+        """The member has told what has changed."""
 
     def lost(self, member: int, now: Instant) -> None:
         """The member stopped being alive: what was asked of it may never be answered."""
@@ -339,8 +342,7 @@ class Operations:
     def alarm_due_s(self) -> float:
         """When the next alarm is due, by `Instant.monotonic`."""
         slots, ahead, under_way = self._slots, self._slots_ahead, self._by_id
-        # Most have ended before their alarm is due: nobody should wake for those.
-        while ahead:
+        while ahead:  # most have ended before their alarm is due: nobody should wake for those
             requests = slots[ahead[0]]
             while requests:
                 if requests[-1] in under_way:

@@ -48,6 +48,10 @@ class Outbox:
         self.bytes += size
         return True
 
+    def release(self) -> None:
+        """What a client has asked waits for something to happen: it takes none of what there is room for. Its
+        answer counts as none."""
+
     @property
     def roomy(self) -> bool:
         """Whether there is room for answers with values. The rest is for small messages: a link that

@@ -17,13 +17,25 @@ from basestore.coordinator.context import TOO_MUCH_ASKED, Context
 from basestore.coordinator.stamper import version_of
 from basestore.errors import InvalidRequest, Overloaded, Unavailable
 from basestore.instant import Instant
-from basestore.protocol.client import ADD, AS_ASKED, IF_ABSENT, IF_VALUE, IF_VERSION, Delete, Get, Scan, Set
+from basestore.protocol.client import (
+    ADD,
+    AS_ASKED,
+    IF_ABSENT,
+    IF_VALUE,
+    IF_VERSION,
+    Delete,
+    Get,
+    Scan,
+    Set,
+    Watch,
+)
 from basestore.protocol.limits import (
     KEY_BYTES_MAX,
     PAGE_BYTES_MAX,
     STALE_MS_MAX,
     TTL_MS_MAX,
     VALUE_BYTES_MAX,
+    WATCH_SINCE,
     ttl_text,
 )
 from basestore.protocol.operator import Explain, Survey
@@ -241,6 +253,24 @@ def admit_scan(context: Context, outbox: Outbox, request: Scan, now: Instant) ->
     bucket = context.buckets.asked_for(request.bucket)
     assert bucket is not None  # else there is no rule
     return level, bucket.label, rule
+
+
+def admit_watch(context: Context, request: Watch) -> bytes:
+    """The bucket's label."""
+    check_timeout(context, request.timeout_ms)
+    if not context.feature_level.level:  # as of a node that was just founded, or has lost its store
+        raise Unavailable.because(
+            "this node does not know yet what all members speak, so nothing can be watched here; nothing was "
+            "done. Try again, or ask another node"
+        )
+    if lacks := context.feature_level.lacks(WATCH_SINCE):
+        raise InvalidRequest(f"nothing can be watched yet: {lacks}")
+    rule_of(context, request.bucket)
+    if len(request.prefix) > KEY_BYTES_MAX:
+        raise InvalidRequest(f"the prefix has {len(request.prefix)} bytes; keys have at most {KEY_BYTES_MAX}")
+    if request.bytes_max < 1:
+        raise InvalidRequest(f"at most {request.bytes_max} bytes are wanted; ask for at least 1")
+    return context.buckets.by_name[request.bucket].label
 
 
 def admit_explain(context: Context, outbox: Outbox, request: Explain, now: Instant) -> tuple[bytes, Rule]:

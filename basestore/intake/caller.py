@@ -65,6 +65,9 @@ class Lane(Outbox):
         self.answered += answers
         return self.outbox.put(message, size, answers)
 
+    def release(self) -> None:
+        self.answered += 1
+
     @property
     def closed(self) -> bool:  # type: ignore[override]
         return self.outbox.closed

@@ -10,6 +10,7 @@ from basestore.anti_entropy.certificates import Certificates
 from basestore.anti_entropy.exchanges import Exchanges
 from basestore.cluster.operations import Operations
 from basestore.cluster.peers import Peers
+from basestore.feeds.feeds import FeedState
 from basestore.handoff.hints import Hints
 from basestore.instant import Instant
 from basestore.intake.figures import Figures
@@ -125,6 +126,7 @@ class Gauges(NamedTuple):
     intake           how what clients ask fares at the door
     group            how the metadata group stands
     registers        how the node stands as an acceptor of registers
+    feeds            who watches here, and follows this store
     """
 
     state: str
@@ -148,6 +150,7 @@ class Gauges(NamedTuple):
     intake: Figures
     group: GroupState
     registers: RegisterState
+    feeds: FeedState
 
     @classmethod
     def of(
@@ -165,6 +168,7 @@ class Gauges(NamedTuple):
         intake: Figures,
         group: GroupState,
         registers: RegisterState,
+        feeds: FeedState,
     ) -> Self:
         """Read off these rooms; what are gauges already have their own."""
         return cls(
@@ -172,7 +176,7 @@ class Gauges(NamedTuple):
             operations.count, operations.bytes, group_commit.sequence - group_commit.durable_sequence,
             group_commit.unsynced_bytes, group_commit.full, group_commit.stuck_s, exchanges.count, lag, peers,
             disk, lossy, hints.deferred_count, hints.deferred_bytes, hints.deferred_bytes_max,
-            intake, group, registers,
+            intake, group, registers, feeds,
         )  # fmt: skip
 
     def facts(self) -> dict[str, str]:

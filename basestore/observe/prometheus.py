@@ -59,6 +59,7 @@ class Exposition(Collector):
         yield from self._state()
         yield from self._door()
         yield from self._registers()
+        yield from self._feeds()
         yield from self._peers()
         yield from self._group()
         yield from ProcessCollector(registry=None).collect()
@@ -190,13 +191,29 @@ class Exposition(Collector):
         ):
             yield GaugeMetricFamily(f"basestore_register_{name}", text, value)
         for name, text, value in (
-            ("transactions_open", "Transactions of this node's clients that are under way.", now.open),
-            ("transactions_open_age_seconds", "How long the oldest of them is.", (now.open_ms or 0) / 1e3),
+            ("transactions_open", "Transactions of this node's clients that are under way.", now.under_way),
+            (
+                "transactions_open_age_seconds",
+                "How long the oldest of them is.",
+                (now.under_way_ms or 0) / 1e3,
+            ),
             ("transaction_intents", "Rows that hold an intent of a transaction.", now.intents),
             ("transaction_rows_blocked", "Rows whose requests wait for an intent.", now.blocked),
             ("locks_held", "Locks that are held, of those whose register this node writes.", now.locks),
         ):
             yield GaugeMetricFamily(f"basestore_{name}", text, value)
+
+    def _feeds(self) -> Iterator[Metric]:
+        now = self._gauges.feeds
+        for name, text, value in (
+            ("watchers", "Watches of this node's clients.", now.watchers),
+            ("feeds_served", "Feeds that read the log of this node's store.", now.followers),
+            ("feed_changes_behind", "Changes that the one furthest behind was not told.", now.behind),
+        ):
+            yield GaugeMetricFamily(f"basestore_{name}", text, value)
+        if now.lag_ms is not None:
+            text = "How long ago all was written that the watcher furthest behind has been told."
+            yield GaugeMetricFamily("basestore_watch_lag_seconds", text, now.lag_ms / 1e3)
 
     def _peers(self) -> Iterator[Metric]:
         def of_each(name: str, text: str, values: Iterable[tuple[PeerGauges, float | None]]) -> Metric:

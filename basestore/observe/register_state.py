@@ -6,12 +6,26 @@ acceptor until it is taken in. What transactions have laid on rows is settled in
 long cannot be. Read off the rooms that this is about; changes nothing.
 """
 
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 from basestore.cluster.seating import Seating
 from basestore.instant import Instant
 from basestore.registers.acceptors import Acceptors
-from basestore.transactions.transactions import Transactions
+
+
+class UnderWay(Protocol):
+    """What a node says of its transactions (`transactions/transactions.py`)."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def oldest_s(self) -> float | None: ...
+    @property
+    def intents(self) -> int: ...
+    @property
+    def blocked(self) -> int: ...
+    @property
+    def locks(self) -> int: ...
 
 
 class RegisterState(NamedTuple):
@@ -22,8 +36,8 @@ class RegisterState(NamedTuple):
                since then counts. None where there is none
     barred     partitions in which this node is not taken in yet as an acceptor, for its store is another than
                before
-    open       transactions that its clients have asked it to commit, and that are under way
-    open_ms    for how long the oldest of them is
+    under_way  transactions that its clients have asked it to commit, and not done yet
+    under_way_ms  for how long the oldest of them is
     intents    rows of its store that hold an intent of any transaction
     blocked    rows whose requests wait here for an intent to be settled
     locks      that are held, of those whose register it writes
@@ -32,26 +46,26 @@ class RegisterState(NamedTuple):
     unlearned: int
     oldest_ms: int | None
     barred: int
-    open: int
-    open_ms: int | None
+    under_way: int
+    under_way_ms: int | None
     intents: int
     blocked: int
     locks: int
 
     @classmethod
     def of(
-        cls, acceptors: Acceptors, transactions: Transactions, seating: Seating, store: bytes,
+        cls, acceptors: Acceptors, transactions: UnderWay, seating: Seating, store: bytes,
         opened: Instant, now: Instant,
     ) -> Self:  # fmt: skip
         """`store`: that the node runs on; `opened`: when it was."""
         since_s, oldest_ms = acceptors.oldest_s, None
         if since_s is not None:
             oldest_ms = max(0, int((now.monotonic - max(since_s, opened.monotonic)) * 1e3))
-        begun_s = next((each.begun_s for each in transactions.open), None)
-        open_ms = None if begun_s is None else max(0, int((now.monotonic - begun_s) * 1e3))
+        begun_s = transactions.oldest_s
+        under_way_ms = None if begun_s is None else max(0, int((now.monotonic - begun_s) * 1e3))
         return cls(
-            acceptors.count, oldest_ms, seating.left_out(store), len(transactions.open), open_ms,
-            transactions.intents, len(transactions.helping), transactions.locks,
+            acceptors.count, oldest_ms, seating.left_out(store), transactions.count, under_way_ms,
+            transactions.intents, transactions.blocked, transactions.locks,
         )  # fmt: skip
 
     def facts(self) -> dict[str, str]:
@@ -60,8 +74,8 @@ class RegisterState(NamedTuple):
             "register rows unlearned": str(self.unlearned),
             "register rows unlearned age ms": "" if self.oldest_ms is None else str(self.oldest_ms),
             "register partitions barred": str(self.barred),
-            "transactions open": str(self.open),
-            "transactions open age ms": "" if self.open_ms is None else str(self.open_ms),
+            "transactions open": str(self.under_way),
+            "transactions open age ms": "" if self.under_way_ms is None else str(self.under_way_ms),
             "transaction intents": str(self.intents),
             "transaction rows blocked": str(self.blocked),
             "locks held": str(self.locks),

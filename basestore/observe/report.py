@@ -18,6 +18,7 @@ from basestore.cluster.operations import Operations
 from basestore.cluster.peers import Peers
 from basestore.config import NodeConfig
 from basestore.coordinator.stamper import Stamper
+from basestore.feeds.feeds import Feeds
 from basestore.handoff.debts import Debts
 from basestore.handoff.hints import Hints
 from basestore.instant import Instant
@@ -29,14 +30,13 @@ from basestore.observe import status
 from basestore.observe.gauges import Gauges, Lag, PeerGauges
 from basestore.observe.group_watch import GroupWatch
 from basestore.observe.record_size import RecordSize
-from basestore.observe.register_state import RegisterState
+from basestore.observe.register_state import RegisterState, UnderWay
 from basestore.registers.acceptors import Acceptors
 from basestore.replica.disk_space import DiskSpace
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.identity import StoreIdentity
 from basestore.replica.losses import Losses
 from basestore.replica.replica import Replica
-from basestore.transactions.transactions import Transactions
 
 
 @dataclass(slots=True, eq=False)
@@ -66,7 +66,8 @@ class Report:
     ticked: Instant
     membership: Membership
     acceptors: Acceptors
-    transactions: Transactions
+    transactions: UnderWay
+    feeds: Feeds
     group: GroupWatch = field(init=False)
     record_size: RecordSize = field(init=False)
 
@@ -80,7 +81,7 @@ class Report:
             self.identity, self.replica, self.group_commit, self.operations, self.exchanges, self._lag(),
             PeerGauges.of(self.peers, self.hints), self.disk_space,
             len({row.partition for row in self.losses.all_open}), self.hints, self.intake.figures(),
-            self.group.state(self.ticked), self._registers(),
+            self.group.state(self.ticked), self._registers(), self.feeds.state(self.ticked),
         )  # fmt: skip
 
     def facts(self) -> dict[str, str]:
@@ -95,8 +96,8 @@ class Report:
         level = {"feature level": str(self.feature_level.level or "")}
         hot, door = self.clipping.facts(self.ticked), self.intake.figures().facts()
         group = self.group.state(self.ticked).facts()
-        registers = self._registers().facts()
-        return known | door | lag | disk | level | hot | registers | group | dict(self.labels)
+        registers, feeds = self._registers().facts(), self.feeds.state(self.ticked).facts()
+        return known | door | lag | disk | level | hot | registers | feeds | group | dict(self.labels)
 
     def counters(self, now: Instant) -> dict[str, str]:
         """The facts, and what was counted since this opening of the store, up to now."""

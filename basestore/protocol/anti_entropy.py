@@ -7,6 +7,7 @@ which order they are said is `anti_entropy/exchange.py`'s affair, what they prov
 
 from typing import NamedTuple, Self
 
+from basestore.protocol.limits import WATCH_SINCE
 from basestore.protocol.registry import ANYTHING, message
 from basestore.repair.digest_tree import SHORT_SUM_BYTES, SUM_BYTES
 from basestore.repair.version import HEAD_BYTES, RECORD_BYTES_MIN
@@ -146,10 +147,11 @@ class Taken(NamedTuple):
     number: int
 
 
-@message(58)
+@message(58, added={"end": WATCH_SINCE})
 class Certify(NamedTuple):
     """All entries of the other side are durable here. `root`: the virtual root, sealed with both
-    stores; `sequence` and `closed`: those of the snapshot."""
+    stores; `sequence` and `closed`: those of the snapshot. `end`: the sequence by now, with all that the
+    other side's snapshot had; 0: it is not told."""
 
     exchange: int
     number: int
@@ -158,9 +160,10 @@ class Certify(NamedTuple):
     closed: int
     tag: int
     claims: list[int]
+    end: int = 0
 
     def check(self) -> str:
-        return _check_claims(self.claims)
+        return _check_claims(self.claims) or ("" if self.end >= 0 else "names a sequence below 0")
 
 
 @message(60, unchecked=ANYTHING)

@@ -1,5 +1,10 @@
 """Messages between a client and its node: writes, reads and scans, and what they are answered.
 
+And what that node asks of the replicas for a client that watches (`feeds`), which is asked for in the same
+way: a client asks for some changes at a time, and has no answer before there is something; a replica says no
+more than one `Fed` for each `Follow` or `More`. So nobody is sent what he does not take. How positions are
+meant is said by `feeds/position.py`; that a member serves no feed at all, by `Rejected`.
+
 Owns their fields and the numbers of outcomes. An answer says what became of the request at its level; which
 errors `Failed` carries is `errors`' list. Bounds that only a node can judge (of keys, levels, timeouts) are
 those of `coordinator/admission.py`.
@@ -7,7 +12,7 @@ those of `coordinator/admission.py`.
 
 from typing import Final, NamedTuple
 
-from basestore.protocol.limits import TRANSACTIONS_SINCE
+from basestore.protocol.limits import TRANSACTIONS_SINCE, WATCH_SINCE
 from basestore.protocol.registry import ANSWERED, ANYTHING, message
 from basestore.repair.version import IDENTITY_BYTES, PROPOSAL_BYTES, VERSION_BYTES
 
@@ -243,7 +248,7 @@ HELD: Final = 3
 HOLDS_NOTHING: Final = bytes(VERSION_BYTES)  # in place of the version that is expected
 
 
-@message(110, since=TRANSACTIONS_SINCE)
+@message(116, since=TRANSACTIONS_SINCE)
 class Commit(NamedTuple):
     """Do all of this to keys of registers at once, if each holds what is expected of it: the version that it
     was read with, HOLDS_NOTHING, or, of a key that was not read, anything (empty). `kinds`: READ, SET with
@@ -267,7 +272,7 @@ class Commit(NamedTuple):
         return "" if set(map(len, self.expected)) <= {0, VERSION_BYTES} else "expects what is no version"
 
 
-@message(111, since=TRANSACTIONS_SINCE)
+@message(117, since=TRANSACTIONS_SINCE)
 class Committed(NamedTuple):
     """All of it was done. Of the keys that were written, in their order: `versions`, `partitions`, and how
     many replicas each row `required`."""
@@ -281,3 +286,51 @@ class Committed(NamedTuple):
         if not len(self.versions) == len(self.partitions) == len(self.required):
             return "has columns of different lengths"
         return "" if set(map(len, self.versions)) <= {VERSION_BYTES} else "names no version"
+
+
+# --- what changes ----------------------------------------------------------------------------------
+
+EXPIRY_BYTES: Final = 8
+META_BYTES: Final = 2 * VERSION_BYTES + EXPIRY_BYTES + 1
+
+
+@message(110, since=WATCH_SINCE, unchecked=ANSWERED)
+class Watch(NamedTuple):
+    """What has changed of the keys of a bucket that start with `prefix`. `feed`: go on with this one, from
+    where its last answer ended; 0, or with a token: begin one, where the token says. Without a token from now
+    on, or, with `everything`, with all that is held. About `bytes_max` are wanted, and an answer within
+    `timeout_ms`, be it that nothing has changed."""
+
+    id: int
+    bucket: str
+    prefix: bytes
+    token: str
+    feed: int
+    everything: bool
+    bytes_max: int
+    timeout_ms: int
+
+
+@message(111, since=WATCH_SINCE)
+class Watched(NamedTuple):
+    """The answer. `feed`: to go on with; 0: there is no such feed any more, so begin one, by the last token.
+    `rows`: keys, what is known of each record, and values in turn: the version that it is known by and the
+    one it is compared by, its expiry, and whether nothing is there now (1) or the value is (0). `gap`: up to
+    this stamp deletions may be missing, if not 0. `token`: for all that was told up to here, if it is due;
+    with it `stable`: every change up to this stamp was told; `unserved`: so many partitions no replica tells
+    of now."""
+
+    id: int
+    feed: int
+    rows: list[bytes]
+    gap: int
+    token: str
+    stable: int
+    unserved: int
+
+    def check(self) -> str:
+        metas = self.rows[1::3]
+        sound = len(self.rows) % 3 == 0 and all(len(meta) == META_BYTES and meta[-1] < 2 for meta in metas)
+        if not sound:
+            return "does not hold keys, versions and values in turn"
+        return "" if min(self.feed, self.gap, self.stable, self.unserved) >= 0 else "has a number below 0"

@@ -27,6 +27,7 @@ import cbor2
 from basestore.protocol import (
     anti_entropy,
     client,
+    feeds,
     groups,
     handshake,
     heartbeats,
@@ -45,7 +46,7 @@ from basestore.protocol.registry import ADVISORY, NUMBERS, Form, cuts_of, forms_
 
 # Loading a conversation registers its messages; this list is the only one that a new file must be put on.
 CONVERSATIONS: Final = (
-    handshake, client, operator, replication, groups, heartbeats, anti_entropy, membership,
+    handshake, client, operator, replication, groups, heartbeats, anti_entropy, membership, feeds,
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ SERIAL_SINCE: Final = 12  # version, and so feature level, from which on buckets
 TRANSACTIONS_SINCE: Final = 13  # likewise, from which on transactions lay intents
 TRANSACTION_KEYS_MAX: Final = 100
 TRANSACTION_BYTES_MAX: Final = 1024 * 1024  # of its keys and values
+WATCH_SINCE: Final = 13  # likewise, from which on changes are watched
 ADDRESS_CHARACTERS_MAX: Final = 300
 DEPTH_MAX: Final = 4
 KEY_BYTES_MAX: Final = 64 * 1024

@@ -29,9 +29,9 @@ Slot: TypeAlias = tuple[int, bytes]
 class ApplyLog:
     """One partition. `lines`: of each sequence behind `begin` its line, or None when it stands no more;
     `stored`: the last sequence in a log record; `dirty`: nodes that have changed since their rows were
-    written."""
+    written; `spilled_bytes`: of lines that became rows, since there were none, or since the opening."""
 
-    __slots__ = ("begin", "dirty", "lines", "number", "prefix", "stored", "summary")
+    __slots__ = ("begin", "dirty", "lines", "number", "prefix", "spilled_bytes", "stored", "summary")
 
     def __init__(self, prefix: bytes, summary: Summary) -> None:
         self.prefix = prefix
@@ -40,6 +40,7 @@ class ApplyLog:
         self.begin = self.stored = summary.sequence
         self.lines: list[bytes | None] = []
         self.dirty: set[int] = set()
+        self.spilled_bytes = 0
 
     def log(self, group_commit: GroupCommit, after: int, most: int) -> list[Slot]:
         """The next lines behind the sequence `after`, in order, at most so many."""

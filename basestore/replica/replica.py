@@ -98,8 +98,7 @@ class Replica:
         self.plain.clear()
 
     def let_go(self, partition: int) -> None:
-        """None of its rows are taken any more, once its summary is gone. What is stored stays until it is
-        dropped."""
+        """None of its rows are taken any more, once its summary is gone. What is stored is dropped later."""
         self.see_to_buckets()
         for row in [row for row in self.damaged if row_partition(row) == partition]:
             del self.damaged[row]
@@ -201,6 +200,7 @@ class Replica:
         else:
             self._group_commit.stage(keyspace.record(row), None)
             self.marks.note(row, ABSENT)
+            self.summaries.lose(row, None, self.clock.last)
         self.healed(row, told)
 
     def _store(self, row: bytes, blob: bytes, held: bytes) -> None:
@@ -233,12 +233,14 @@ class Replica:
 
     # --- what goes ----------------------------------------------------------------------------
 
-    def drop(self, row: bytes) -> None:
-        """Hold nothing any more: the other replicas have proven it purged. DamagedRecord."""
+    def drop(self, row: bytes, *, due: bool = False) -> None:
+        """Hold nothing any more: the other replicas have proven it purged, or it is `due`. DamagedRecord."""
         held = self.mark(row)
         if held != ABSENT:
             self.summaries.note_due(row, 0, self._held_due(row))
-            self.summaries.enter((row,), (ABSENT,), (held,))
+            (at,) = self.summaries.enter((row,), (ABSENT,), (held,))
+            stamp = int.from_bytes(held[:8]) if due else -1
+            self.summaries.lose(row, held[HEAD_BYTES:] if due else at, stamp)
             self._group_commit.stage(keyspace.record(row), None)
             self.marks.note(row, ABSENT)
 
@@ -259,7 +261,7 @@ class Replica:
             # A line may speak of what the row holds no more: of a damaged record that was healed nobody
             # could say when it was due, so its line stayed.
             if held != ABSENT and self._held_due(row) == due:
-                self.drop(row)
+                self.drop(row, due=True)
                 dropped += 1
             else:
                 self.summaries.due_no_more(due, row)
@@ -316,16 +318,14 @@ class Replica:
             return False
 
     def rule(self, row: bytes) -> Rule:
-        """The rule of a row's bucket."""
         return self.buckets.rules.get(row_bucket(row), Rule.OF_REMOVED_BUCKET)
 
     def intact(self, row: bytes, record: Record) -> bool:
-        """Whether a record's digest fits the row."""
         return record.intact(self.digester, row)
 
     def _stored(self, row: bytes) -> bytes | None:
-        # Looked at first: a damaged row has no mark, and is answered nothing until it is healed, even if
-        # the disk should give back something sound the next time.
+        # First: a damaged row has no mark, and is answered nothing until healed, even if the disk should give
+        # back something sound the next time.
         if row in self.damaged:
             raise self._damage(row)
         return self._group_commit.get(keyspace.record(row))

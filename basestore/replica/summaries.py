@@ -14,9 +14,9 @@ had (copy on write), a scrub corrects what it has counted. Refuses nothing and d
 stored is the replica's affair, and which stamps hold that of `anti_entropy/certificates.py`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from basestore.repair.digest_tree import STAMP_MAX, due_of
 from basestore.repair.version import FLAGS_AT, HEAD_BYTES, MARKED, RECORD_BYTES_MIN, is_tombstone
@@ -27,6 +27,22 @@ from basestore.storage import keyspace
 
 COMES = b"c"  # how a partition is to become unfit: it is given to this store
 DOUBTED = b"d"  # this store may have given it up meanwhile, and been given it again
+
+
+class Gone(NamedTuple):
+    """What a store held and does not hold any more, though nothing took its place: no version of it is above
+    `stamp`, and nothing of it came here behind `sequence`."""
+
+    stamp: int = 0
+    sequence: int = 0
+
+    def with_also(self, stamp: int, sequence: int) -> "Gone":
+        return Gone(max(self.stamp, stamp), max(self.sequence, sequence))
+
+    def hides(self, stable: int, sequence: int | None) -> bool:
+        """Whether something of it may not have been told to whom all was told up to this stamp, and up to
+        this sequence (None: by that nothing can be said)."""
+        return self.stamp > stable and (sequence is None or self.sequence > sequence)
 
 
 class Watch(Protocol):
@@ -43,7 +59,8 @@ class Summaries:
     store was given while it ran, and of which it is not yet proven to hold what it must; `fitting`:
     those of them of which it is, once that is durable; `foreseen`: those that it was about to be given, or to
     doubt, when it was closed. `unlearned`: of registers the rows with a record that this store has accepted,
-    and not learned, and its ballot (`registers/acceptors.py`): nothing is closed that far."""
+    and not learned, and its ballot (`registers/acceptors.py`): nothing is closed that far. `shows`: is told
+    of each partition whose stable stamp may be told anew."""
 
     def __init__(self, group_commit: GroupCommit, partitions: Iterable[int]) -> None:
         self._group_commit = group_commit
@@ -64,6 +81,11 @@ class Summaries:
             self.of[each].shown = 0
         self.foreseen = {partition: unfit[partition] for partition in self.unfit if unfit[partition]}
         self.unlearned: dict[int, dict[bytes, bytes]] = {}
+        self.shows: Callable[[int], object] = lambda partition: None
+        self._untold: dict[int, Gone] = {}  # what may have gone before it was watched
+        self._gone: dict[bytes, Gone] = {}  # by what rows begin with
+        for each in self.of:
+            self.doubt_gone(each)
         self._suspicions = 0
         self.suspects: dict[int, int] = {}
         stored = [keyspace.suspect_of(key) for key, _ in engine.scan(*keyspace.suspects())]
@@ -82,6 +104,7 @@ class Summaries:
         on, for others may remember them, and what was closed stays so."""
         summary = self.of[partition] = self.summary_log.hold(partition)
         summary.stable = summary.shown = summary.purged = 0
+        self.doubt_gone(partition)
         self._first_due.pop(partition, None)
         if not summary.sound:
             self.damaged.add(partition)
@@ -107,6 +130,7 @@ class Summaries:
             if partition in self.fitting:  # else it was made unfit since
                 self.fitting.discard(partition)
                 self.unfit.discard(partition)
+                self.doubt_gone(partition)
                 self.show(partition, stable)
 
         stable = self.of[partition].stable
@@ -123,6 +147,9 @@ class Summaries:
         self.unfit.discard(partition)
         self.fitting.discard(partition)
         self.of.pop(partition, None)
+        self._gone = {
+            start: gone for start, gone in self._gone.items() if int.from_bytes(start[:2]) != partition
+        }
 
     # --- changes -----------------------------------------------------------------------------
 
@@ -162,6 +189,7 @@ class Summaries:
         summary = self.of.get(partition)
         if summary is not None and partition not in self.unfit:
             summary.shown = max(summary.shown, min(stable, summary.stable))
+            self.shows(partition)
 
     def suspect(self, partition: int) -> None:
         """Its sums, or what they are of, may be wrong: it is to be scrubbed. Known after a crash too."""
@@ -173,6 +201,28 @@ class Summaries:
         """It was counted anew."""
         if self.suspects.pop(partition, None) is not None:
             self._group_commit.stage(keyspace.suspect(partition), None)
+
+    # --- what is gone ------------------------------------------------------------------------
+
+    def lose(self, row: bytes, sequence: bytes | None, stamp: int = -1) -> None:
+        """What a row held is gone, and nothing took its place: as in `Gone`. None: nobody has been told of
+        it by now; -1: up to the stable stamp."""
+        summary, start = self.of.get(int.from_bytes(row[:2])), row[: 3 + row[2]]
+        if summary is not None:
+            behind = summary.sequence + 1 if sequence is None else int.from_bytes(sequence)
+            upto = summary.stable if stamp < 0 else stamp
+            self._gone[start] = self._gone.get(start, Gone()).with_also(upto, behind)
+
+    def doubt_gone(self, partition: int) -> None:
+        """Whatever others had purged by now may have been held here, or have passed by."""
+        summary = self.of[partition]
+        self._untold[partition] = Gone(summary.stable, summary.sequence)
+
+    def gone(self, start: bytes) -> Gone:
+        """Of the rows that begin so, with a partition and a bucket."""
+        gone = self._gone.get(start)
+        untold = self._untold[int.from_bytes(start[:2])]
+        return untold if gone is None else untold.with_also(*gone)
 
     # --- watches -----------------------------------------------------------------------------
 

@@ -175,11 +175,18 @@ class SummaryLog:
         apply_log.dirty.add(leaf >> _FANOUT_BITS)
         self._entered[apply_log] = None
 
+    def apply_log(self, partition: int) -> ApplyLog:
+        """That of a partition which is held."""
+        return self.apply_logs[keyspace.partition_prefix(partition)]
+
+    def has_rows(self, partition: int) -> bool:
+        """Whether lines of it have become rows in this opening, and are there yet."""
+        return self.apply_log(partition).spilled_bytes > 0
+
     def log(self, partition: int, after: int, most: int) -> list[Slot]:
         """The next lines of a partition's log behind the sequence `after`, in order, at most so many. Only
         above the summary's `floor` are all of them there. Only between steps, when nothing is staged."""
-        apply_log = self.apply_logs[keyspace.partition_prefix(partition)]
-        return apply_log.log(self._group_commit, after, most)
+        return self.apply_log(partition).log(self._group_commit, after, most)
 
     def write(self) -> None:
         """Stage the log record of the open batch. Called before each commit, when nothing more is entered. A
@@ -207,6 +214,11 @@ class SummaryLog:
             apply_log.stored = apply_log.summary.sequence
         self._log_records.append(_LogRecord(commit, size))
         self.bytes += size
+
+    @property
+    def changed(self) -> list[int]:
+        """The partitions that have changed since the last log record."""
+        return [apply_log.number for apply_log in self._entered]
 
     # --- checkpointing ----------------------------------------------------------------------------
 
@@ -298,6 +310,7 @@ class SummaryLog:
                 floor = sequence
             else:
                 stage(keyspace.line(prefix, sequence.to_bytes(SEQUENCE_BYTES)), line)
+                apply_log.spilled_bytes += len(line)
                 spilled = sequence
         summary.floor, summary.spilled = floor, spilled
         del apply_log.lines[: apply_log.begin - begin]
@@ -316,6 +329,8 @@ class SummaryLog:
         for key in keys:
             self._group_commit.stage(key, None)
         summary.floor = upto if len(keys) < most else keyspace.sequence_of(keys[-1])
+        if summary.floor >= summary.spilled:
+            apply_log.spilled_bytes = 0
         self._group_commit.stage(keyspace.summary(prefix), summary.encode())
         return len(keys)
 

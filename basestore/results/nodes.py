@@ -21,6 +21,7 @@ _NUMBERS = (
     "register rows unlearned age ms", "register partitions barred",
     "transactions open", "transactions open age ms", "transaction intents", "transaction rows blocked",
     "locks held",
+    "watchers", "watch lag ms", "feeds served", "feed changes behind",
 )  # fmt: skip
 _LISTS = ("alive", "stalled by")
 _HOT_KEY = "hot key "

@@ -21,14 +21,15 @@ from basestore.protocol.client import (
     Committed,
     Got,
     Page,
+    Watched,
     Written,
 )
 from basestore.protocol.codec import Message
 from basestore.protocol.groups import Found, Stored
 from basestore.protocol.handshake import Names
-from basestore.repair.version import CHECK_BYTES, NO_PROPOSAL, Identity, Version
+from basestore.repair.version import CHECK_BYTES, NO_PROPOSAL, VERSION_BYTES, Identity, Version
 from basestore.results.answers import SENSELESS, error_of, senseless, version_of
-from basestore.results.receipts import Item, ReadResult, Receipt
+from basestore.results.receipts import Change, Event, Gap, Item, Progress, ReadResult, Receipt
 
 T = TypeVar("T")
 _OUTCOMES = {
@@ -210,6 +211,23 @@ def page(answer: Message) -> tuple[list[Item], bytes | None]:
     except SENSELESS as error:
         raise senseless(answer) from error
     return items, answer.after if answer.more else None
+
+
+def watched(answer: Message) -> tuple[int, list[Event]]:
+    """Read the answer to a Watch: by which number the feed goes on, 0 where it has ended, and what it
+    tells."""
+    if not isinstance(answer, Watched):
+        raise error_of(answer)
+    rows, events = answer.rows, list[Event]()
+    for key, meta, value in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+        known_as, order = meta[:VERSION_BYTES], meta[VERSION_BYTES : 2 * VERSION_BYTES]
+        shown, expires_ms = None if meta[-1] else value, int.from_bytes(meta[2 * VERSION_BYTES : -1])
+        events.append(Change(key, shown, Version.decode(known_as), order, expires_ms or None))
+    if answer.gap:
+        events.append(Gap(answer.gap))
+    if answer.token:
+        events.append(Progress(answer.stable, answer.token, answer.unserved))
+    return answer.feed, events
 
 
 def revised(

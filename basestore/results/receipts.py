@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from basestore.consistency import Level, Outcome, ReplicaState
 from basestore.errors import BasestoreError
 from basestore.protocol.anti_entropy import LossRow
-from basestore.repair.version import NO_PROPOSAL, Identity, Version
+from basestore.repair.version import COUNTER_BITS, NO_PROPOSAL, Identity, Version
 from basestore.results.answers import encode_text
 
 T = TypeVar("T")
@@ -243,6 +243,85 @@ class Item:
     def text(self) -> str:
         """The value as text; UnicodeDecodeError where it is not UTF-8."""
         return self.value.decode()
+
+
+# --- what a watch tells ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a key holds by now, of `Store.watch`.
+
+    value       None: nothing, for it was deleted, or has expired
+    version     what its write is known by; of changes of a key told by one replica each is newer than the
+                last in the order of its bucket's rule. Another replica may repeat older ones: by `order`
+    order       24 bytes by which the changes of one key compare: in a bucket of first writes the least is
+                the last, elsewhere the greatest
+    expires_ms  when the value expires, ms since 1970, or None; that it has is not told once more
+    """
+
+    key: bytes
+    value: bytes | None
+    version: Version
+    order: bytes
+    expires_ms: int | None
+
+    @property
+    def deleted(self) -> bool:
+        return self.value is None
+
+    def facts(self) -> dict[str, Any]:
+        """For JSON."""
+        key, key_encoding = encode_text(self.key)
+        value, encoding = encode_text(self.value)
+        return {
+            "event": "change", "key": key, "key_encoding": key_encoding, "deleted": self.deleted,
+            "value": value, "encoding": encoding, "version": str(self.version), "expires_ms": self.expires_ms,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a watch has come: every change with a stamp up to `stable` (of those that were to be told) has
+    been told, at whichever replica it came first; 0: none is proven yet. `token`: to go on from here, by
+    anybody, at any node. `unserved`: so many partitions no replica tells of just now."""
+
+    stable: int
+    token: str
+    unserved: int
+
+    @property
+    def stable_ms(self) -> int | None:
+        """Of `stable` the time, ms since 1970."""
+        return self.stable >> COUNTER_BITS or None
+
+    def facts(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "event": "progress", "stable": f"{self.stable:016x}", "stable_ms": self.stable_ms,
+            "token": self.token, "unserved": self.unserved,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Deletions with a stamp up to `stable` may not have been told, for they were purged before that; at 0
+    changes of any kind may be missing, for who told them was lost before there was a token. Read the keys
+    anew (a scan): what is not there was deleted."""
+
+    stable: int
+
+    @property
+    def stable_ms(self) -> int | None:
+        """As of `Progress`."""
+        return self.stable >> COUNTER_BITS or None
+
+    def facts(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"event": "gap", "stable": f"{self.stable:016x}", "stable_ms": self.stable_ms}
+
+
+Event = Change | Progress | Gap
 
 
 class Many(list[T | BasestoreError], Generic[T]):

@@ -40,7 +40,6 @@ from basestore.node import Node
 from basestore.observe.complaints import Complaints, numberless
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import Sealed
-from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, FRAME_BYTES_MAX
 from basestore.protocol.handshake import Goodbye
 from basestore.protocol.limits import ProtocolError, UnknownKind
 from basestore.protocol.proof import Answer, refused, shown
@@ -50,6 +49,7 @@ from basestore.server.link import Link, Signal
 from basestore.server.listening import EXHAUSTED
 from basestore.server.poller import Poller
 from basestore.server.slots import IDLE_S_MIN, Client, Slots, slots_for
+from basestore.transport.frames import CLIENT_FRAME_BYTES_MAX, FRAME_BYTES_MAX
 
 BACKOFF_S_MIN, BACKOFF_S_MAX = 0.05, 2.0
 ASK_S = 4.0

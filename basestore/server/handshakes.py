@@ -18,7 +18,6 @@ from basestore.cluster.addresses import Addresses
 from basestore.cluster.peer import Peer
 from basestore.config import NodeConfig
 from basestore.errors import ConfigurationError
-from basestore.protocol.frames import WELCOME_BYTES_MAX
 from basestore.protocol.handshake import (
     BEFORE,
     NONCE_BYTES,
@@ -48,6 +47,7 @@ from basestore.protocol.proof import (
 from basestore.server.link import Ended, Link, dial
 from basestore.topology.buckets import Buckets
 from basestore.topology.topology import Topology
+from basestore.transport.frames import WELCOME_BYTES_MAX
 
 HANDSHAKE_S_MAX = 5.0
 _ANYBODY = "who joins"  # no member has a name with a space

@@ -20,10 +20,10 @@ from basestore.cluster.outbox import Outbox, weight
 from basestore.config import parse_address
 from basestore.errors import ConfigurationError
 from basestore.protocol.codec import Decoder, Message
-from basestore.protocol.frames import HELLO_BYTES_MAX, FrameReader, Shut, nothing, pack
 from basestore.protocol.groups import requests_in
 from basestore.protocol.limits import WIRE_HIGHEST, ProtocolError
 from basestore.server.poller import Poller, Readable
+from basestore.transport.frames import HELLO_BYTES_MAX, FrameReader, Shut, nothing, pack
 
 RECEIVE_BYTES = 64 << 10  # for a larger buffer the allocator asks the system each time
 DIAL_S_MAX = 5.0

@@ -57,6 +57,21 @@ class Transactions:
         self._ended_leases.tick(now)
 
     @property
+    def count(self) -> int:
+        """How many are under way."""
+        return len(self.open)
+
+    @property
+    def oldest_s(self) -> float | None:
+        """When the oldest of them was begun."""
+        return next((each.begun_s for each in self.open), None)
+
+    @property
+    def blocked(self) -> int:
+        """How many rows have requests that wait for an intent."""
+        return len(self.helping)
+
+    @property
     def intents(self) -> int:
         """How many rows of this store hold one."""
         return len(self._registers.laid.rows)

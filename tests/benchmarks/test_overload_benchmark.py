@@ -10,8 +10,8 @@ import pytest
 
 from basestore.consistency import Level
 from basestore.protocol.codec import Decoder
-from basestore.protocol.frames import FrameReader
 from basestore.protocol.groups import WriteMany
+from basestore.transport.frames import FrameReader
 from benchmarks.open_loop import ID_FIRST, POOL_FRAMES, WRITES, Counted, Driven, Frames
 from benchmarks.overload_report import Phase, Row, costs_us, make_rows, table
 from tests.benchmarks.running import run_benchmark

@@ -22,8 +22,8 @@ from basestore.consistency import Level
 from basestore.errors import Overloaded
 from basestore.protocol.client import Credit, Failed, Get, Got, Set, Shed, Written
 from basestore.protocol.codec import Message
-from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.handshake import CLIENT_HELLO, Renewed
+from basestore.transport.frames import FrameReader, pack
 from tests.cluster.processes import NodeProcess
 from tests.cluster.wire import Wire
 from tests.worlds.patience import PATIENCE_S, eventually

@@ -18,11 +18,11 @@ from basestore.intake.intake import ALL_UNOPENED_BYTES_MAX
 from basestore.protocol.client import Credit, Failed, Get, Set, Shed, Written
 from basestore.protocol.codec import encode
 from basestore.protocol.envelopes import READ, REQUESTS_MAX, WRITE, enveloped
-from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, pack
 from basestore.protocol.handshake import CLIENT_HELLO, EarlyHello, Welcome
 from basestore.protocol.limits import VALUE_BYTES_MAX
 from basestore.server.slots import CLIENTS_MAX, FRAME_S_MAX, HELD_BYTES_MAX
 from basestore.storage.rocks import MEMTABLE_BYTES
+from basestore.transport.frames import CLIENT_FRAME_BYTES_MAX, pack
 from tests.cluster.floods import Flood, Polite, Strangers, drip, many_files, refused_in
 from tests.cluster.processes import Cluster, NodeProcess, running
 from tests.cluster.wire import Wire, sealed

@@ -17,8 +17,8 @@ from basestore import sync
 from basestore.config import parse_address
 from basestore.consistency import Level
 from basestore.errors import Unavailable
-from basestore.protocol.frames import pack
 from basestore.protocol.handshake import Refused
+from basestore.transport.frames import pack
 from tests.cluster.members import ask, come, leave, numbers, wait_moved
 from tests.cluster.processes import Cluster, reads_at
 from tests.worlds.patience import PATIENCE_S, eventually

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from basestore.protocol.envelopes import WRITE, enveloped
-from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX
 from basestore.protocol.handshake import CLIENT_HELLO, Welcome
 from basestore.server.slots import FILES_RESERVED, FRAME_S_MAX, HELD_BYTES_MAX
+from basestore.transport.frames import CLIENT_FRAME_BYTES_MAX
 from tests.cluster.floods import Strangers, many_files
 from tests.cluster.processes import Cluster, NodeProcess, running
 from tests.cluster.wire import Wire

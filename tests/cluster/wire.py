@@ -9,9 +9,9 @@ from typing import Any, Self
 from basestore.config import parse_address
 from basestore.protocol.codec import Message, encode
 from basestore.protocol.envelopes import class_of, enveloped, timeout_of
-from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.groups import requests_in
 from basestore.protocol.handshake import CLIENT_HELLO, Renewed, Welcome
+from basestore.transport.frames import FrameReader, pack
 from tests.cluster.processes import NodeProcess
 from tests.worlds.patience import PATIENCE_S
 

@@ -7,6 +7,7 @@
 --seeds A..B [--jobs N] [-o json]                                 a range, with what was exercised
 --seed S --march N                                                N members come, and as many leave, in a row
 ... --registers                                                   any of the above, of registers alone
+... --watches                                                     any of the above, with some who watch
 --mutants [NAME or FAMILY ...] [--jobs N] [-o json]               deliberate bugs, and who finds them
 --mutant NAME ...                                                 any of the above with this bug
 """
@@ -24,7 +25,7 @@ from functools import partial
 from multiprocessing import get_context
 
 from tests.simulation import exercise, mutants
-from tests.simulation.kinds import PLANNED, REGISTERS, Kind
+from tests.simulation.kinds import PLANNED, REGISTERS, WATCHES, Kind
 from tests.simulation.marches import march
 from tests.simulation.minimise import minimise
 from tests.simulation.mutations import MUTANTS
@@ -82,6 +83,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=at_least(0.7, float), help="end the clients' time here")
     parser.add_argument("--march", type=at_least(1), metavar="N", help="N members come, and N leave")
     parser.add_argument("--registers", action="store_true", help="worlds whose clients ask for registers")
+    parser.add_argument("--watches", action="store_true", help="worlds in which some watch what is written")
     parser.add_argument("--mutant", choices=names, metavar="NAME")
     parser.add_argument("--cpu-s", type=float, default=60.0, help="how long to try a mutant")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
@@ -94,7 +96,7 @@ def main() -> int:
         jobs = given.jobs or len(os.sched_getaffinity(0))
         return mutants.report(given.mutants, given.cpu_s, jobs=jobs, as_json=given.output == "json")
     bug = next((mutant for mutant in MUTANTS if mutant.name == given.mutant), None)
-    kind = REGISTERS if given.registers else PLANNED
+    kind = REGISTERS if given.registers else WATCHES if given.watches else PLANNED
     with mutants.switched_on(bug):
         if given.seeds:
             return play_range(given.seeds, given.jobs or 1, kind, as_json=given.output == "json")

@@ -84,6 +84,14 @@ class Holdings:
         """Whether any replica has ever taken that version."""
         return bool(self._takers.get((row, version)))
 
+    def newest(self, row: bytes) -> bytes:
+        """The version that beats all others of a row that were ever taken; nothing if none was."""
+        newest = b""
+        for version in self._versions.get(row, ()):
+            if not newest or s.beats(row, version, newest):
+                newest = version
+        return newest
+
     def died(self, row: bytes, version: bytes) -> bool:
         """Whether all stores that ever took that version are those of machines that have died."""
         there = [machine.disk for machine in self._world.machines if not machine.ended]

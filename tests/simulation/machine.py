@@ -743,6 +743,12 @@ class Machine:
         self.node.intake.offer(outbox, [self.world.refusals.frame(self, outbox, data)], self.instant())
         self.wake()
 
+    def close_client(self, outbox: Outbox) -> None:
+        """A client ends its connection."""
+        if self._ends.pop(outbox, None) is not None and self.node is not None:
+            del self._order[outbox]
+            self.node.intake.close(outbox)
+
     def _disconnect(self, node: Node) -> None:
         """As the service does, those whose frames are not what they seemed."""
         for outbox, reason in list(node.intake.broken.items()):

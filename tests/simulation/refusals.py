@@ -13,8 +13,8 @@ from basestore.cluster.outbox import Outbox
 from basestore.protocol.client import Failed, Shed, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import DEFERRABLE, Sealed, Skimmed, seal
-from basestore.protocol.frames import FrameReader, Shut, nothing
 from basestore.storage.engine import Batch
+from basestore.transport.frames import FrameReader, Shut, nothing
 from tests.simulation import history as h
 from tests.simulation import stored as s
 

@@ -214,7 +214,7 @@ class RegisterWorld(PlannedWorld):
             self.clockwork.after(client.stream.random() * 0.05, client.begin)
         return clients
 
-    def _examine(self, clients: list[Client]) -> None:
+    def examine(self, clients: list[Client]) -> None:
         # Who is bound to a new store is then decided by nobody, until an operator rebuilds the group.
         if not self.log_watch.may_lose():
             self.counts["spared: most of those that vote have lost their stores"] += 1

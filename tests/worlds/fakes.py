@@ -15,10 +15,10 @@ import basestore
 import basestore.sync
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import Sealed
-from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.groups import singly
 from basestore.protocol.handshake import BucketRow, Hello, MemberRow, Refused, Welcome
 from basestore.protocol.limits import WIRE_HIGHEST, ProtocolError
+from basestore.transport.frames import FrameReader, pack
 from tests.worlds.patience import PATIENCE_S
 
 

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.envelopes import seal
-from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.registry import DATES, NUMBERS, forms_of
+from basestore.transport.frames import FrameReader, pack
 
 KINDS, FRAMES, SEALED = "each kind", "frames", "sealed"
 INDENT = "  "

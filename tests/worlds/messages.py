@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from basestore.consensus import messages as raft
 from basestore.protocol import anti_entropy as ae
-from basestore.protocol import client, groups, handshake, heartbeats, membership, operator
+from basestore.protocol import client, feeds, groups, handshake, heartbeats, membership, operator
 from basestore.protocol import replication as rep
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import BucketRow, MemberRow
@@ -41,6 +41,8 @@ GROUP = b"g" * 16
 VOTERS = b"\0\1" + STORE
 MOVE = membership.MoveRow(3, 9, True, b"\0\1\0\3", 7)
 ENTRIES = [raft.EntryRow(3, 2, b"entry")]
+CHANGE_META = VERSION * 2 + bytes(9)
+MARK_ROW = feeds.MarkRow(1, 9, 8, 0, False)
 ACCEPTOR_ROW = rep.AcceptorRow(0, STORE, "acceptor", VERSION[:16], BARE, 3, 500, VERSION, VERSION)
 
 _EXAMPLES: list[Message] = [
@@ -169,6 +171,12 @@ _EXAMPLES: list[Message] = [
     ae.KnownLosses([LOSS]),
     ae.Roots(4, b"s" * 4, [1, 2], b"r" * 32, [5, 6], [7, 8], [9], [10, 11], [0], [1, 7, 5, 0]),
     ae.SameRoots(4, [1], [8], [9], [11], [0], [0, 7, 5, 0]),
+    client.Watch(1, "default", b"prefix", "token", 0, False, 1 << 18, 5000),
+    client.Watched(1, 7, [b"key", CHANGE_META, b"value"], 9, "token", 8, 1),
+    feeds.Follow(1, b"default", b"prefix", [feeds.PositionRow(3, STORE, 9, 8)]),
+    feeds.Fed(1, STORE, [ROW, RECORD], [MARK_ROW], [feeds.UnservedRow(4, "why")]),
+    feeds.More(1),
+    feeds.Unfollow(1),
 ]  # fmt: skip
 EXAMPLES: dict[type[Any], Message] = {type(message): message for message in _EXAMPLES}
 
@@ -216,7 +224,7 @@ _SOUND: dict[type[Any], dict[str, st.SearchStrategy[Any]]] = {
     heartbeats.Ping: {"only_copies": _pairs, "wire": st.just(9), "level": st.integers(0, 9)},
     ae.Syn: {"claims": _claims},
     ae.Same: {"claims": _claims},
-    ae.Certify: {"claims": _claims},
+    ae.Certify: {"claims": _claims, "end": st.integers(0, 1 << 40)},
     ae.Sums: {"sums": st.integers(0, 3).map(lambda count: bytes(8 * count))},
     ae.Ask: {"leaves": st.integers(0, 3).map(lambda count: bytes(2 * count))},
     ae.Listing: {"leaves": st.integers(0, 3).map(lambda count: bytes(2 * count))},

@@ -45,6 +45,7 @@ def board(views: Sequence[View], title: str, columns: int) -> RenderableType:
         _doors(views, wide),
         *_over_limits(views),
         *_registers(views, wide),
+        *_watches(views),
     ]
     lines = by_level(views)
     if lines:
@@ -178,6 +179,17 @@ def _registers(views: Sequence[View], wide: bool) -> Iterable[RenderableType]:
             f"{each.intents:,}", f"{each.locks:,}",
         )  # fmt: skip
     yield from (Text(), table.table)
+
+
+def _watches(views: Sequence[View]) -> Iterable[Text]:
+    """Where any clients watch: how many, and how far behind they are."""
+    for view in views:
+        facts = view.state.facts
+        if watchers := int(facts.get("watchers", "0")):
+            lag_ms, behind = facts["watch lag ms"], int(facts["feed changes behind"])
+            far = f"told all up to {int(lag_ms) / 1e3:.1f} s ago" if lag_ms else "nothing proven yet"
+            told = f"{watchers:,} watchers, {far}; {behind:,} changes here not told yet"
+            yield Text(f"watched at {view.state.node}: {told}")
 
 
 def _sum(rates: dict[str, float] | None) -> float | None:

@@ -191,6 +191,8 @@ def row(state: "NodeState", of_group: Sequence[str] = ()) -> tuple[object, ...]:
         if partitions:
             notes.append(f"{name} may lack writes of {partitions} partitions (basestore hints)")
     notes += _registers(state)
+    if (watchers := int(state.facts.get("watchers", "0"))) and (behind_ms := state.facts["watch lag ms"]):
+        notes.append(f"{text.counted(watchers, 'watcher')}, told all up to {text.age(int(behind_ms))} ago")
     if state.pressure is not None:
         notes += _pressure(state.pressure)
     if state.most_shed:

@@ -30,10 +30,10 @@ from basestore.client.arguments import check_endpoints
 from basestore.client.calls import GRACE_S, PENDING_MAX
 from basestore.protocol.client import Get, Page
 from basestore.protocol.envelopes import seal
-from basestore.protocol.frames import pack
 from basestore.protocol.limits import KEY_BYTES_MAX, VALUE_BYTES_MAX
 from basestore.protocol.operator import Status
 from basestore.repair.version import VERSION_BYTES
+from basestore.transport.frames import pack
 from tests.worlds.fakes import REFUSED, Cluster, FakeNode, cluster, fake
 from tests.worlds.flavours import ASYNC, FLAVOURS, run
 from tests.worlds.patience import PATIENCE_S

@@ -9,11 +9,11 @@ from basestore.consistency import Level
 from basestore.groups.read_group import ReadGroup as Group
 from basestore.protocol.client import Failed, Get, Got, Set, Written
 from basestore.protocol.codec import Message
-from basestore.protocol.frames import FRAME_BYTES_MAX, FrameReader, pack
 from basestore.protocol.groups import AppliedGroups, GetMany, HeldGroup, ReadGroup, first, requests_in, singly
 from basestore.protocol.limits import BATCH_MESSAGES_MAX, KEY_BYTES_MAX, ProtocolError
 from basestore.protocol.replication import Applied, Held, Rejected, Settled, Superseded
 from basestore.repair.version import HEAD_BYTES
+from basestore.transport.frames import FRAME_BYTES_MAX, FrameReader, pack
 from tests.worlds.world import World
 
 

@@ -19,8 +19,8 @@ from basestore.intake.room import ADMIN_MAX, BEGUN_BYTES_MAX, LAGGING_BYTES, LIT
 from basestore.protocol.client import Credit, Failed, Get, Scan, Set, Shed
 from basestore.protocol.codec import Decoder
 from basestore.protocol.envelopes import BULK, READ, WRITE, Skimmed, Unsealed, enveloped, unsealed
-from basestore.protocol.frames import FrameReader
 from basestore.protocol.operator import Status
+from basestore.transport.frames import FrameReader
 
 ROOM = 32
 SET = Set(1, "default", b"k", b"v", 2, 5000, 0, b"proposed")

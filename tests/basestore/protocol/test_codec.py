@@ -21,8 +21,9 @@ from basestore.protocol.anti_entropy import (
     Sums,
     Syn,
 )
-from basestore.protocol.client import Commit, Committed, Get, Page, Shed, Written
+from basestore.protocol.client import Commit, Committed, Get, Page, Shed, Watched, Written
 from basestore.protocol.codec import Message, decode, encode
+from basestore.protocol.feeds import Fed, Follow, MarkRow, PositionRow
 from basestore.protocol.groups import (
     AppliedGroups,
     ApplyGroup,
@@ -35,7 +36,13 @@ from basestore.protocol.groups import (
 )
 from basestore.protocol.handshake import Challenge, Hello, Proof, Welcome
 from basestore.protocol.heartbeats import Ping
-from basestore.protocol.limits import BATCH_MESSAGES_MAX, DEPTH_MAX, TIMEOUT_MS_MAX, ProtocolError
+from basestore.protocol.limits import (
+    BATCH_MESSAGES_MAX,
+    DEPTH_MAX,
+    KEY_BYTES_MAX,
+    TIMEOUT_MS_MAX,
+    ProtocolError,
+)
 from basestore.protocol.membership import At, Base, Finished, FinishedRow, MoveReport, TopologyTold
 from basestore.protocol.operator import (
     Explained,
@@ -73,13 +80,16 @@ from basestore.protocol.replication import (
 from tests.worlds.messages import (
     ACCEPTOR_ROW,
     BARE,
+    CHANGE_META,
     EXAMPLES,
     HEAD,
     KINDS,
     LOSS,
+    MARK_ROW,
     MOVE,
     RECORD,
     ROW,
+    STORE,
     VERSION,
     batches,
     field_types,
@@ -130,8 +140,43 @@ def test_a_field_of_another_type_is_refused(kind: type[Any]) -> None:
 
 _SHORT, _LONG = HEAD[:-1], HEAD + b"x"
 
+_POSITION = PositionRow(3, STORE, 9, 8)
+
 # Of each message with a check: fields that make a sound one senseless, and what is said about it.
 MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
+    Watched: [
+        ({"rows": [b"key", CHANGE_META]}, "in turn"),
+        ({"rows": [b"key", CHANGE_META[1:], b"value"]}, "in turn"),
+        ({"rows": [b"key", CHANGE_META[:-1] + b"\2", b"value"]}, "in turn"),
+        *(({field: -1}, "below 0") for field in ("feed", "gap", "stable", "unserved")),
+    ],
+    Follow: [
+        ({"label": b""}, "no rows of a bucket"),
+        ({"label": b"l" * 65}, "no rows of a bucket"),
+        ({"rows": []}, "no rows of a bucket"),
+        ({"prefix": bytes(KEY_BYTES_MAX + 1)}, "no rows of a bucket"),
+        *(
+            ({"rows": [PositionRow(**{**_POSITION._asdict(), field: wrong})]}, "cannot be")
+            for field, wrong in (
+                ("partition", -1),
+                ("partition", 1 << 16),
+                ("store", b"s"),
+                ("sequence", -1),
+                ("stable", -1),
+            )
+        ),
+        ({"rows": [_POSITION, _POSITION]}, "cannot be"),
+    ],
+    Fed: [
+        ({"store": b""}, "names no store"),
+        ({"rows": [ROW]}, "in turn"),
+        ({"rows": [ROW[:3], RECORD]}, "in turn"),
+        ({"rows": [ROW, BARE[:-1]]}, "no record"),
+        *(
+            ({"marks": [MarkRow(**{**MARK_ROW._asdict(), field: -1})]}, "cannot be")
+            for field in ("sequence", "stable", "gap")
+        ),
+    ],
     raft.Stand: [({"term": 3}, "stands for no term"), ({"last": -1}, "stands for no term")],
     raft.Granted: [({"term": -1}, "names no term")],
     raft.Append: [
@@ -205,7 +250,7 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
     Commit: [
         ({"kinds": [1]}, "columns of different lengths"),
         ({"values": []}, "columns of different lengths"),
-        ({"kinds": [1, 3]}, "does what there is not"),
+        ({"kinds": [1, 4]}, "does what there is not"),
         ({"expected": [b"", VERSION[:-1]]}, "expects what is no version"),
     ],
     Committed: [({"versions": [b""]}, "names no version"), ({"required": []}, "of different lengths")],
@@ -269,7 +314,7 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
     ],
     Syn: [({"claims": [1, 7]}, "in turn")],
     Same: [({"claims": [1]}, "in turn")],
-    Certify: [({"claims": [1, 7, 5, 1]}, "in turn")],
+    Certify: [({"claims": [1, 7, 5, 1]}, "in turn"), ({"end": -1}, "a sequence below 0")],
     Sums: [({"sums": bytes(9)}, "8 bytes")],
     Ask: [({"leaves": b"x"}, "2 bytes")],
     Listing: [({"leaves": b"xxx"}, "2 bytes")],

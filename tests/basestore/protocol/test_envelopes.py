@@ -22,10 +22,10 @@ from basestore.protocol.envelopes import (
     enveloped,
     seal,
 )
-from basestore.protocol.frames import CLIENT_FRAME_BYTES_MAX, FrameReader
 from basestore.protocol.groups import GetMany, WriteMany, requested, singly
 from basestore.protocol.limits import ProtocolError
 from basestore.protocol.operator import Status
+from basestore.transport.frames import CLIENT_FRAME_BYTES_MAX, FrameReader
 
 GET = Get(7, "default", b"key", 2, 900, b"", True)
 SET = Set(8, "default", b"key", b"value", 2, 1000, 0, b"proposed")

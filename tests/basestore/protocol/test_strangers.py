@@ -29,8 +29,9 @@ from basestore.protocol.anti_entropy import (
     Want,
     check_losses,
 )
-from basestore.protocol.client import Commit, Committed, Delete, Get, Scan, Set
+from basestore.protocol.client import Commit, Committed, Delete, Get, Scan, Set, Watch
 from basestore.protocol.codec import Message
+from basestore.protocol.feeds import Fed, Follow, MarkRow, More, PositionRow, Unfollow, UnservedRow
 from basestore.protocol.groups import (
     AppliedGroups,
     ApplyGroup,
@@ -118,6 +119,7 @@ rows = st.sampled_from(
     [b"", b"\0", b"\0\0\7", ROW, ROW[:4], b"\xff" + ROW[1:], ROW[:2] + b"\xff" + ROW[3:]]
 ) | st.binary(max_size=12)
 ballots = st.sampled_from([bytes(16), b"\xff" * 16, BLOB[:16], b"b"])
+stores = st.sampled_from([b"", b"s" * 16])
 texts = st.sampled_from(["", "default", "once", "x" * 100, "\x00"])
 flags = st.booleans()
 exchanges = st.sampled_from([0, 1, 2]) | big  # 0 and 1: those that are open
@@ -340,6 +342,24 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Roots: roots,
     SameRoots: same_roots,
     KnownLosses: st.builds(KnownLosses, st.lists(losses, max_size=3)),
+    Watch: st.builds(Watch, ids, texts, rows, texts, ids, flags, big, big),
+    Follow: st.builds(
+        Follow,
+        ids,
+        blobs,
+        rows,
+        st.lists(st.builds(PositionRow, partitions | big, blobs | stores, big, big), max_size=3),
+    ),
+    Fed: st.builds(
+        Fed,
+        ids,
+        stores,
+        st.lists(rows | blobs, max_size=4),
+        st.lists(st.builds(MarkRow, partitions | big, big, big, big, flags), max_size=2),
+        st.lists(st.builds(UnservedRow, partitions | big, texts), max_size=2),
+    ),
+    More: st.builds(More, ids),
+    Unfollow: st.builds(Unfollow, ids),
     Goodbye: st.builds(Goodbye, texts),
     **{kind: messages_of(kind) for kind in (*OF_RAFT, At, Lacking, Base, Suggest, AskRead, ReadAt)},
     **{kind: messages_of(kind) for kind in (ReadTopology, ReadHistory, ChangeTopology)},
@@ -348,7 +368,17 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
 
 
 # The requests of clients have the numbers from 10 on, their answers those from 20 on.
-OTHERS = (WriteMany, GetMany, Commit, FinishUpgrade, ReadTopology, ReadHistory, ChangeTopology, ReadMoves)
+OTHERS = (
+    Watch,
+    WriteMany,
+    GetMany,
+    Commit,
+    FinishUpgrade,
+    ReadTopology,
+    ReadHistory,
+    ChangeTopology,
+    ReadMoves,
+)
 FROM_CLIENTS = [kind for kind in SAID if 10 <= NUMBERS[kind] < 20 or kind in OTHERS]
 FROM_PEERS = [kind for kind in SAID if kind not in FROM_CLIENTS]
 

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from basestore.protocol import handshake
-from basestore.protocol.anti_entropy import KnownLosses
+from basestore.protocol.anti_entropy import Certify, KnownLosses
 from basestore.protocol.client import IF_VALUE, IF_VERSION, Delete, Get, Got, Set, Written
 from basestore.protocol.codec import Message
-from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.handshake import CLIENT_HELLO, EarlyHello, Goodbye, Proof, Refused, Renewed, Welcome
 from basestore.protocol.heartbeats import Ping, Pong, StoreClaim
 from basestore.protocol.limits import WIRE_HIGHEST, WIRE_LOWEST
@@ -21,6 +20,7 @@ from basestore.protocol.operator import Explained, Traced
 from basestore.protocol.proof import Answer, Challenged, answer, answer_proof, hello, prove
 from basestore.protocol.registry import DATES, NUMBERS, unspeakable
 from basestore.protocol.replication import Applied, Apply, Forward, Held, Range, Read, ReadRange
+from basestore.transport.frames import FrameReader, pack
 from tests.worlds.frames import FRAMES, SEALED, Spoken, again, kept_fields, made, parsed, spoken_fields, words
 from tests.worlds.handshakes import NONCE, OTHER_NONCE, facts
 from tests.worlds.messages import ACCEPTOR_ROW, EXAMPLES, ROW, VERSION
@@ -56,6 +56,7 @@ GROWN: dict[type[Any], dict[str, Any]] = {  # what a field says that was added l
     ReadRange: {"serial": True},
     Range: {"unlearned": [ROW]},
     Forward: {"lays": VERSION[:16], "as_is": True},
+    Certify: {"end": 12},
 }
 
 

@@ -19,7 +19,6 @@ from basestore.errors import Overloaded, ReadTimeout
 from basestore.protocol.client import Failed, Get, Set
 from basestore.protocol.codec import Message, encode
 from basestore.protocol.envelopes import ADMIN, enveloped, seal
-from basestore.protocol.frames import FrameReader, pack
 from basestore.protocol.handshake import (
     CLIENT_HELLO,
     Challenge,
@@ -41,6 +40,7 @@ from basestore.server.clock import instant
 from basestore.server.connections import Connections
 from basestore.server.poller import Poller
 from basestore.storage import keyspace
+from basestore.transport.frames import FrameReader, pack
 from tests.worlds.handshakes import NONCE, OTHER_NONCE, member_facts
 from tests.worlds.patience import PATIENCE_S
 from tests.worlds.world import World

@@ -12,7 +12,6 @@ import trio
 import trio.testing
 
 from basestore.config import HOST_BYTES_MAX, MEMBERS_MAX, ClusterConfig, Member, NodeConfig
-from basestore.protocol.frames import HELLO_BYTES_MAX, pack
 from basestore.protocol.handshake import CLIENT_HELLO, Welcome
 from basestore.protocol.limits import ProtocolError
 from basestore.server.handshakes import Handshakes, facts_of
@@ -20,6 +19,7 @@ from basestore.server.link import Link
 from basestore.topology.changes import AddMember, SetMember, Standing
 from basestore.topology.judgement import apply
 from basestore.topology.topology import Topology
+from basestore.transport.frames import HELLO_BYTES_MAX, pack
 from tests.worlds.patience import PATIENCE_S
 from tests.worlds.topologies import Log, cluster, entry, founded
 

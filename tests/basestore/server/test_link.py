@@ -12,12 +12,12 @@ import trio
 from basestore.cluster.outbox import Outbox
 from basestore.protocol.client import Get
 from basestore.protocol.envelopes import WRITE, enveloped, seal
-from basestore.protocol.frames import pack
 from basestore.protocol.operator import Status
 from basestore.server import link as module
 from basestore.server import poller as polling
 from basestore.server.link import Hear, Link
 from basestore.server.poller import ROUNDS_MAX, Poller
+from basestore.transport.frames import pack
 from tests.worlds.patience import PATIENCE_S
 
 pytestmark = pytest.mark.trio

@@ -29,6 +29,7 @@ from tests.simulation.mutations import (
     summary_logs,
     verdicts,
     versions,
+    watches,
 )
 from tests.simulation.mutations.registry import MUTANTS, SURVIVORS, Mutant
 
@@ -63,4 +64,5 @@ __all__ = [
     "summary_logs",
     "verdicts",
     "versions",
+    "watches",
 ]

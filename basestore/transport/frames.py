@@ -6,8 +6,8 @@ A length beyond the bound is refused before a byte of it is kept, so a stranger 
 nothing. The checksums are for links that corrupt what TCP's own sum of 16 bits lets pass (Stone and
 Partridge, "When the CRC and TCP checksum disagree", 2000). The length has one of its own: who believes a
 wrong length waits, deaf, for bytes that never come, and never looks at a checksum of the whole. What clients
-send after the hello is *sealed*: an envelope stands on its outside (`envelopes.py`), and it is not opened
-here.
+send after the hello is *sealed*: an envelope stands on its outside (`protocol/envelopes.py`), and it is not
+opened here.
 
 It refuses to go on after a broken frame: in what follows, nobody knows where the next one begins.
 """

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from basestore.protocol.codec import Message, encode
-from basestore.protocol.frames import (
+from basestore.protocol.limits import ProtocolError
+from basestore.protocol.operator import Status
+from basestore.transport.frames import (
     FRAME_BYTES_MAX,
     HELLO_BYTES_MAX,
     FrameReader,
     pack,
 )
-from basestore.protocol.limits import ProtocolError
-from basestore.protocol.operator import Status
 from tests.worlds.messages import batches
 
 streams = st.lists(batches, max_size=4)

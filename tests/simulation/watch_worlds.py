@@ -1,0 +1,64 @@
+"""Watch worlds: any planned world, in which proofs come soon, and some follow what the clients write.
+
+While the faults strike they are held against the disks at every mark that they are told. When all is well
+again, and all was examined, each goes on from its last token, and must then be told all that is held.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from tests.simulation.clients import Client
+from tests.simulation.clockwork import Stream
+from tests.simulation.drawing import draw, draw_plain
+from tests.simulation.plan import Plan
+from tests.simulation.watchers import LAW, Watcher
+from tests.simulation.world import PlannedWorld
+
+FIRST = 200  # of watchers
+COUNTS = (1, 2, 3, 4)
+END_S_MAX = 40.0
+
+
+def draw_watches(seed: int) -> Plan:
+    """The plan of a seed."""
+    plan = draw(seed)
+    if plan.requests_max or plan.march:
+        plan, _ = draw_plain(seed)
+    return replace(plan, rounds=True, hasty=True)
+
+
+class WatchWorld(PlannedWorld):
+    """One of them."""
+
+    def __init__(self, plan: Plan, *, recording: bool = False) -> None:
+        self.watchers: list[Watcher] = []
+        super().__init__(plan, recording=recording)
+
+    def begin_clients(self) -> list[Client]:
+        count = Stream(self.plan.seed, "watchers").pick(COUNTS)
+        self.watchers = [Watcher(self, FIRST + at) for at in range(count)]
+        for watcher in self.watchers:
+            watcher.begin()
+        return super().begin_clients()
+
+    def ruined(self, partitions: Collection[int]) -> None:
+        super().ruined(partitions)
+        for watcher in self.watchers:
+            watcher.excused |= set(partitions)
+
+    def heal(self) -> None:
+        super().heal()
+        for watcher in self.watchers:
+            watcher.end()
+
+    def examine(self, clients: list[Client]) -> None:
+        super().examine(clients)
+        for watcher in self.watchers:
+            watcher.resume()
+        until_s = self.clockwork.now + END_S_MAX
+        lacking = list(self.watchers)
+        while lacking and self.clockwork.now < until_s:
+            self.clockwork.run(self.clockwork.now + 0.5)
+            lacking = [watcher for watcher in lacking if not watcher.has_all()]
+        for watcher in lacking:
+            self.blame(LAW, f"watcher {watcher.index} was never told all that is held")
