@@ -20,7 +20,7 @@ from basestore.results.nodes import NodeState
 
 NONE = "-"
 _SELDOM = ("delete", "scan")
-_HEADINGS = {"set": "SET/S", "delete": "DEL/S", "get": "GET/S", "scan": "SCAN/S"}
+_HEADINGS = {"set": "SET/S", "delete": "DEL/S", "get": "GET/S", "scan": "SCAN/S", "transaction": "TXN/S"}
 COLUMNS_MIN = 80  # a narrower terminal is shown less
 _STYLES = {"up": "green", "down": "bold red"}
 
@@ -170,12 +170,12 @@ def _registers(views: Sequence[View], wide: bool) -> Iterable[RenderableType]:
     if not rows:
         return
     table = _Grid(wide, "NODE<", "REGISTERS/S", "ONE ROUND", "CONFLICTS/S", "~HELPS/S", "UNLEARNED",
-                  "TRANSACTIONS/S", "~INTENTS", "~LOCKS")  # fmt: skip
+                  "~INTENTS", "~LOCKS")  # fmt: skip
     for node, each in rows:
         share = NONE if each.one_round is None else f"{each.one_round:.0%}"
         table.add_row(
             node, _number(each.writes_per_s), share, _number(each.conflicts_per_s),
-            _number(each.helps_per_s), f"{each.unlearned:,}", _number(each.transactions_per_s),
+            _number(each.helps_per_s), f"{each.unlearned:,}",
             f"{each.intents:,}", f"{each.locks:,}",
         )  # fmt: skip
     yield from (Text(), table.table)

@@ -23,7 +23,6 @@ class RegisterRates(NamedTuple):
     conflicts_per_s  ballots that it refused as an acceptor, for it knew of a later one
     helps_per_s      tries to finish a write that was found accepted: another's, or its own
     unlearned        rows that it has accepted and not learned, now
-    transactions_per_s   of its clients that were committed
     intents          rows of its store that hold an intent of a transaction, now
     locks            that are held, of those whose register it writes
     """
@@ -33,7 +32,6 @@ class RegisterRates(NamedTuple):
     conflicts_per_s: float
     helps_per_s: float
     unlearned: int
-    transactions_per_s: float
     intents: int
     locks: int
 
@@ -53,14 +51,9 @@ class RegisterRates(NamedTuple):
         skips, ballots = counts["register_skips"], counts["register_ballots"]
         one_round = skips / (skips + ballots) if skips + ballots else None
         conflicts, helps = counts["register_conflicts"], counts["register_helps"]
-        committed = sum(
-            series.outcomes["committed"]
-            for operation, _, series in done.series()
-            if operation == "transaction"
-        )
         now = (int(facts.get(name, "0")) for name in ("transaction intents", "locks held"))
         rates = writes / span_s, one_round, conflicts / span_s, helps / span_s, unlearned
-        return cls(*rates, committed / span_s, *now)
+        return cls(*rates, *now)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -69,7 +62,6 @@ class RegisterRates(NamedTuple):
             "conflicts_per_s": round(self.conflicts_per_s, 3),
             "helps_per_s": round(self.helps_per_s, 3),
             "unlearned": self.unlearned,
-            "transactions_per_s": round(self.transactions_per_s, 3),
             "intents": self.intents,
             "locks": self.locks,
         }

@@ -64,8 +64,8 @@ def top_command(target: Target, once: bool, interval: float) -> int:
     registers/s    writes of registers that its clients have had answered; one round: the share of ballots
                    that did not need preparing, reads and retries included; conflicts/s: ballots refused,
                    for a later one was known; helps/s: tries to finish a write that was found accepted;
-                   unlearned: rows accepted, and not learned now; transactions/s: that were committed for its
-                   clients; intents: rows with one; locks: held now. Shown where registers are used
+                   unlearned: rows accepted, and not learned now; intents: rows with one; locks: held now.
+                   Shown where registers are used
     ideal          when the level would have been met, whatever level was asked for
 
     With -o json each line is a frame. Into a pipe, frames are plain text, one after the other. A terminal of
