@@ -43,7 +43,7 @@ def test_a_cluster_is_rolled_forth_and_back_under_load_until_the_upgrade_is_fini
         judge(cluster, load.ledger)
         assert levels(cluster) == [WIRE_LOWEST] * 3
         shown = shell(n1, "status")
-        assert shown.text.count("speaks version 8 to 12, feature level 8") == 3
+        assert shown.text.count("speaks version 8 to 13, feature level 8") == 3
         assert "basestore upgrade finish" in shown.stderr
         not_yet = shell(n1, "set", "k", "v", "-c", "any", "--defer")
         assert not_yet.code == 2
@@ -60,7 +60,7 @@ def test_a_cluster_is_rolled_forth_and_back_under_load_until_the_upgrade_is_fini
         older(n3)
         n3.start()
         assert n3.wait() != 0
-        assert "this node speaks 8 at most. Nothing was changed. Set [node] wire_highest to 12" in n3.log
+        assert "this node speaks 8 at most. Nothing was changed. Set [node] wire_highest to 13" in n3.log
         newer(n3)
         cluster.start()
         judge(cluster, load.ledger)

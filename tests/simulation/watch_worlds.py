@@ -10,20 +10,35 @@ from dataclasses import replace
 from tests.simulation.clients import Client
 from tests.simulation.clockwork import Stream
 from tests.simulation.drawing import draw, draw_plain
+from tests.simulation.ordeals import small
 from tests.simulation.plan import Plan
 from tests.simulation.watchers import LAW, Watcher
+from tests.simulation.widening import draw_faults
 from tests.simulation.world import PlannedWorld
 
 FIRST = 200  # of watchers
-COUNTS = (1, 2, 3, 4)
+COUNTS = (2, 4, 6)
 END_S_MAX = 40.0
 
 
+SMALL = 0.7  # of all worlds
+FAULTS = [
+    ("crash", 4.0), ("stop", 2.0), ("isolate", 2.0), ("cut", 3.0), ("pause", 1.0), ("slow disk", 1.0),
+    ("wipe", 2.0), ("break", 2.0),
+]  # fmt: skip
+WORKLOADS = ("hot", "deletes", "brief")
+
+
 def draw_watches(seed: int) -> Plan:
-    """The plan of a seed."""
-    plan = draw(seed)
-    if plan.requests_max or plan.march:
+    """The plan of a seed: mostly a small one, in which little is written, over and over, and much is lost."""
+    plan, stream = draw(seed), Stream(seed, "watched")
+    if plan.requests_max or plan.march or stream.chance(SMALL):
         plan, _ = draw_plain(seed)
+        members = stream.pick((3, 3, 4))
+        plan = small(plan, "watched", members, stream, WORKLOADS)
+        loops = (each._replace(open=False, loop_s=stream.pick((0.01, 0.04))) for each in plan.clients[:4])
+        faults = draw_faults(Stream(seed, "watched faults"), FAULTS, members, plan.seconds)
+        plan = replace(plan, partitions=stream.pick((1, 1, 2)), clients=tuple(loops), faults=faults)
     return replace(plan, rounds=True, hasty=True)
 
 

@@ -94,9 +94,9 @@ class Watcher:
         self._stream = Stream(world.plan.seed, f"watcher {index}")
         self._bucket, self._prefix = self._stream.pick(BUCKETS), self._stream.pick(PREFIXES)
         self._everything = self._stream.chance(0.5)
-        self._slow_s = self._stream.pick((0.0, 0.0, 0.02, 0.3, 1.5))
-        self._restless = self._stream.pick((0.0, 0.02, 0.1))
-        self._bytes_max = self._stream.pick((1, 1000, 1 << 18))
+        self._slow_s = self._stream.pick((0.0, 0.02, 0.1, 0.3, 1.5))
+        self._restless = self._stream.pick((0.0, 0.02, 0.1, 0.3))
+        self._bytes_max = self._stream.pick((1, 1, 1000, 1 << 18))
         self.heard: dict[bytes, bytes] = {}
         self._base: int | None = 0 if self._everything else None  # what came up to this need not be told
         self._seen: set[tuple[bytes, bytes]] = set()  # what was held when it began

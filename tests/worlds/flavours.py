@@ -42,6 +42,10 @@ class Blocking:
         for item in self._store.scan(*args, **options):
             yield item
 
+    async def watch(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
+        for event in self._store.watch(*args, **options):
+            yield event
+
     @asynccontextmanager
     async def session(self, *tokens: str, **options: Any) -> AsyncIterator[Any]:
         with self._store.session(*tokens, **options) as session:

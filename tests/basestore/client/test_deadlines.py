@@ -93,7 +93,15 @@ SYNC_CALLS: dict[str, Call] = {
     "take_as_is": lambda store: store.take_as_is("n1"),
     "missing": lambda store: store.missing({}, timeout=TIMEOUT_S),
 }
-LOCAL = {"close", "aclose", "token", "merge", "retrying", "retries"}
+LOCAL = {
+    "close",
+    "aclose",
+    "token",
+    "merge",
+    "retrying",
+    "retries",
+    "watch",
+}  # which lasts (test_watching.py)
 
 
 def public(*kinds: type) -> set[str]:

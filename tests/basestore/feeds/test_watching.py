@@ -6,8 +6,9 @@ from functools import cache
 import pytest
 
 from basestore.errors import InvalidRequest, Overloaded
-from basestore.feeds import watches
+from basestore.feeds import followers, watches
 from basestore.protocol.client import IF_ABSENT, Delete, Set
+from basestore.repair.seats import Seats, Stage
 from basestore.results.receipts import Gap, Progress, Receipt
 from tests.worlds.watchers import Watcher
 from tests.worlds.world import World
@@ -330,3 +331,67 @@ def test_until_nothing_happens_a_watch_is_answered_within_its_time() -> None:
     began_s = watcher.world.monotonic
     assert all(isinstance(event, Progress) for event in watcher.poll())
     assert watcher.world.monotonic - began_s < 1.0
+
+
+def test_where_seats_change_whoever_holds_the_partition_then_goes_on() -> None:
+    world = World(4, replication=3, logged=True, reconcile=True, partitions=1)
+    held = world.node(0).context.placement.replicas[0]
+    (comes,) = {0, 1, 2, 3} - {*held}
+    leaves, *stay = held
+    watcher = Watcher(world, leaves).begin()
+    world.put(stay[0], "before", "v")
+    watcher.follow(2.0)
+    epoch = max(node.peers.epoch for node in world.running)
+    new = (*stay, comes)
+    stages = (
+        Seats(epoch + 1, Stage.FILL, held, new),
+        Seats(epoch + 2, Stage.JOINT, held, new),
+        Seats.still(new, epoch + 3),
+    )
+    for seats in stages:
+        world.adopt({0: seats}, seats.since)
+        world.put(stay[0], f"in {seats.stage.name}", "v")
+        watcher.follow(6.0)
+        world.put(stay[1], f"after {seats.stage.name}", "v")
+    watcher.follow(6.0)
+    stages_told = {f"{when} {stage.name}".encode() for when in ("in", "after") for stage in Stage}
+    assert watcher.held.keys() == {b"before", *stages_told}
+    assert watcher.gaps == []
+    assert all(node.feeds.followers.count == 0 for node in (world.node(leaves),))
+
+
+def test_lines_are_kept_for_who_has_not_read_them_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = new_world(1)
+    watcher = Watcher(world, 0).begin()
+    node = world.node(0)
+    for each in range(40):
+        world.put(0, f"k{each}", "v")
+    behind = {part: node.feeds.followers.kept(part) for part in range(4)}
+    assert any(kept < node.summaries.of[part].sequence for part, kept in behind.items())
+    assert all(node.certificates.passed(part) <= kept for part, kept in behind.items())
+    monkeypatch.setattr(followers, "KEPT_LINES_MAX", 3)
+    assert all(node.feeds.followers.kept(part) > 1 << 60 for part, kept in behind.items() if kept < 3)
+    watcher.follow(2.0)
+    assert len(watcher.held) == 40
+
+
+def test_lines_that_became_rows_for_a_follower_go_once_they_are_read() -> None:
+    world = new_world(1)
+    node = world.node(0)
+    node.summaries.summary_log.checkpoint_at_bytes = 2000
+    watcher = Watcher(world, 0).begin()
+    for each in range(100):
+        world.put(0, f"k{each}", "v")
+    assert any(node.summaries.summary_log.has_rows(part) for part in range(4))
+    watcher.follow(5.0)
+    assert len(watcher.held) == 100
+    assert not any(node.summaries.summary_log.has_rows(part) for part in range(4))
+
+
+def test_how_a_node_stands_says_who_watches_and_how_far_behind() -> None:
+    world = new_world()
+    Watcher(world, 0).begin().follow(STABLE_S)
+    facts = world.state(0).facts
+    assert facts["watchers"] == "1"
+    assert 0 < int(facts["watch lag ms"]) < 1000 * STABLE_S
+    assert [world.state(at).facts["feeds served"] for at in range(3)] == ["1", "0", "0"]
