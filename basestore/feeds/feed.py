@@ -27,6 +27,7 @@ from basestore.feeds.token import Subject
 from basestore.instant import Instant
 from basestore.protocol.client import EXPIRY_BYTES, Watched
 from basestore.protocol.feeds import Fed, MarkRow
+from basestore.repair.intents import before
 from basestore.repair.version import VERSION_BYTES, Record
 from basestore.rows import row_key, row_partition
 
@@ -217,13 +218,16 @@ class Feed:
 
 
 def _shown(told: Fed, now_ms: int | None) -> list[bytes]:
-    """The changes as clients are told of them."""
+    """The changes as clients are told of them. Where a transaction has laid an intent, what was there before
+    is told once more: what it makes of the row comes as a record of its own."""
     shown: list[bytes] = []
     for row, blob in zip(told.rows[::2], told.rows[1::2], strict=True):
-        record = Record(blob)
+        record = before(Record(blob))
+        if record is None:
+            continue
         expired = now_ms is not None and 0 < record.expires_ms <= now_ms
         absent = record.tombstone or expired
         expiry = record.expires_ms.to_bytes(EXPIRY_BYTES)
-        meta = record.known_as + blob[:VERSION_BYTES] + expiry + bytes((absent,))
+        meta = record.known_as + record.blob[:VERSION_BYTES] + expiry + bytes((absent,))
         shown += (row_key(row), meta, b"" if absent else record.value)
     return shown
