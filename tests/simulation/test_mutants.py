@@ -25,7 +25,7 @@ QUICK = {  # and from which seed on: one that catches it soon
     "superseded counted as applied": 0,
     "quorum off by one": 0,
     "a stamp used again": 0,
-    "first-write-wins without reading first": 61,
+    "first-write-wins without reading first": 101,
     "a tombstone dropped early": 0,
     "a read that believes the first reply": 0,
     "a deadline ignored": 0,
