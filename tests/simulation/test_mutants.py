@@ -19,8 +19,8 @@ from tests.simulation.outcome import Outcome, play
 from tests.simulation.plan import Reduction
 
 QUICK = {  # and from which seed on: one that catches it soon
-    "ack before fsync": 0,
-    "a read of unsynced data": 0,
+    "ack before fsync": 8,
+    "a read of unsynced data": 8,
     "a hint counted for QUORUM": 0,
     "superseded counted as applied": 0,
     "quorum off by one": 0,

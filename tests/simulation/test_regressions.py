@@ -30,7 +30,7 @@ class Found(NamedTuple):
 FOUND = [
     Found(2, "a link lost while a first write still reads stopped the node (AttributeError)",
           "a first write that loses a link while it reads"),
-    Found(13, "a hint was confirmed when an older record of its row was durable, and then forgotten",
+    Found(32, "a hint was confirmed when an older record of its row was durable, and then forgotten",
           "a hint taken as durable with an older record of its row"),
     Found(130, "healing a damaged record miscounted the records; below zero the node stopped",
           "healing miscounts records"),
