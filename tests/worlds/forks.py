@@ -29,6 +29,7 @@ ARGUMENTS_BYTES_MAX = ORDER_BYTES_MAX // 4
 # What each kind of process imports in any case. The modules of single commands are not among them.
 NODE = ("basestore.cli.running.serving", "basestore.config_file", "basestore.server.service", "rocksdict")
 COMMAND = ("basestore.cli", "basestore.sync", "basestore.cli.stores")
+BENCHMARK = (*COMMAND, "benchmarks.levels", "benchmarks.overload", "benchmarks.serial", "benchmarks.topology")
 
 
 class Process(Protocol):
@@ -140,7 +141,7 @@ def forkable(command: Sequence[str], environment: Mapping[str, str]) -> bool:
     )
 
 
-_forks: dict[Sequence[str], Forks] = {modules: Forks(modules) for modules in (NODE, COMMAND)}
+_forks: dict[Sequence[str], Forks] = {modules: Forks(modules) for modules in (NODE, COMMAND, BENCHMARK)}
 
 
 def start(
@@ -162,7 +163,12 @@ def start(
 
 
 def run(
-    command: Sequence[str], environment: Mapping[str, str], stdin: bytes, timeout_s: float
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    stdin: bytes,
+    timeout_s: float,
+    *,
+    imported: Sequence[str] = COMMAND,
 ) -> tuple[int, bytes, bytes]:
     """Its exit code, stdout and stderr, once it has ended."""
     read, write = os.pipe()
@@ -175,7 +181,7 @@ def run(
             return done.returncode, done.stdout, done.stderr
         with _unnamed_file() as stdout, _unnamed_file() as stderr:
             process = start(
-                command, environment, source.fileno(), stdout.fileno(), stderr.fileno(), imported=COMMAND
+                command, environment, source.fileno(), stdout.fileno(), stderr.fileno(), imported=imported
             )
             sink.close()
             try:
