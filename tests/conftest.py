@@ -1,5 +1,6 @@
 """What all tests may use: transcripts, and `--update`, which writes them anew; and the order of the files."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -54,6 +55,13 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {TESTS / path: rank for rank, path in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Ten thousand tests live to the end: what looks for garbage need not look at them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

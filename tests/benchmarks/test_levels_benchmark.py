@@ -8,7 +8,7 @@ from benchmarks.levels import MANY, Cell, plan_cells
 from benchmarks.load import Measured, Run
 from benchmarks.machine import interpreter
 from benchmarks.report import make_row, table
-from tests.benchmarks.running import run_benchmark
+from tests.benchmarks.running import run_cold
 
 FIELDS = [
     "operation", "level", "clients", "connections", "durability", "ops_per_s", "p50_ms", "p99_ms", "p999_ms",
@@ -18,7 +18,7 @@ FIELDS = [
 
 
 def run_levels(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return run_benchmark("levels", "--directory", str(directory), *options)
+    return run_cold("levels", "--directory", str(directory), *options)
 
 
 def an_order(operation: str, level: str, clients: int, connections: int = 1, batch: int = 1) -> Run:

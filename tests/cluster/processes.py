@@ -7,7 +7,6 @@ the logs with it.
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from basestore.config_file import dump
 from basestore.consistency import Level
 from basestore.errors import RequestFailed, Unreachable
 from basestore.results.nodes import NodeState
+from tests.worlds import forks
 from tests.worlds.patience import PATIENCE_S, eventually
 from tests.worlds.ports import free_ports
 
@@ -45,7 +45,8 @@ class NodeProcess:
         self.directory = config.directory
         self.command: Sequence[str] = (sys.executable, "-m", "basestore", *SERVE)
         self.environment: Mapping[str, str] = {}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: forks.Process | None = None
+        self._stdin: int | None = None
         root.mkdir(parents=True, exist_ok=True)
         self.configure(config)
 
@@ -73,14 +74,12 @@ class NodeProcess:
     def start(self, environment: Mapping[str, str] | None = None) -> None:
         """Start the process; it may take a while until it serves."""
         assert not self.running, f"{self.name} runs already"
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self.command, str(self.path)],
-                stdin=subprocess.PIPE,  # its end, should the tests be killed, ends the node
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **self.environment, **(environment or {})},
-            )
+        told = {**os.environ, **self.environment, **(environment or {})}
+        stdin, self._stdin = os.pipe()  # its end, should the tests be killed, ends the node
+        with self.log_path.open("ab") as log, os.fdopen(stdin, "rb") as source:
+            streams = (source.fileno(), log.fileno(), log.fileno())
+            command = [*self.command, str(self.path)]
+            self._process = forks.start(command, told, *streams, imported=forks.NODE)
 
     def signal(self, number: signal.Signals) -> None:
         """To this very process, if it still runs."""
@@ -108,8 +107,9 @@ class NodeProcess:
         """Until the process has ended by itself; its exit code."""
         assert self._process is not None, f"{self.name} was not started"
         code = self._process.wait(PATIENCE_S)
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        if self._stdin is not None:
+            os.close(self._stdin)
+            self._stdin = None
         return code
 
     def end(self) -> None:

@@ -32,7 +32,7 @@ def play(seed: int, kept: Reduction = WHOLE, kind: Kind = PLANNED) -> Outcome:
 def play_plan(plan: Plan, kind: type[PlannedWorld] = PlannedWorld) -> Outcome:
     """The same with another plan than is drawn for a seed. A world is small and short-lived, so that looking
     for its garbage waits until it is over: that is a tenth of the time. What was there before is not looked
-    through for it."""
+    through for it, nor ever again: it lives as long as the process."""
     began_s = time.process_time()
     gc.freeze()
     gc.disable()
@@ -40,7 +40,6 @@ def play_plan(plan: Plan, kind: type[PlannedWorld] = PlannedWorld) -> Outcome:
         outcome = _play(kind(plan))
     finally:
         gc.collect()
-        gc.unfreeze()
         gc.enable()
     outcome.cpu_s = time.process_time() - began_s
     return outcome

@@ -33,17 +33,20 @@ def writes_at_one(operation: Operation) -> bool:
     return operation.writes and operation.level in (Level.ONE, Level.ANY)
 
 
-def history_of(seed: int) -> History:
+def played(seed: int) -> History:
     world = PlannedWorld(draw_plain(seed)[0])
     world.run()
     assert not world.violations
     return world.history
 
 
-@cache  # several tests look for different things in the same histories
+history_of = cache(played)  # for those that only look: the same histories show different things
+
+
+@cache
 def judged_stronger(seed: int, weak: Callable[[Operation], bool]) -> frozenset[str]:
     """What a good history lacks to be what it does not promise: its weak operations at QUORUM."""
-    history = history_of(seed)
+    history = played(seed)  # and altered here
     for operation in history.operations:
         if weak(operation):
             operation.level, operation.strong = Level.QUORUM, True
@@ -96,7 +99,7 @@ def test_eventual_what_was_acknowledged_at_one_is_known_in_the_end(seed: int) ->
     ("weak", "broken", "first_seed"),
     [
         (reads_at_one, "linearizable", 3),
-        (reads_at_one, "monotonic reads", 93),
+        (reads_at_one, "monotonic reads", 155),
         (reads_at_one, "read your writes", 148),
         (writes_at_one, "linearizable", 3),
     ],

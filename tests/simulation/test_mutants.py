@@ -19,13 +19,13 @@ from tests.simulation.outcome import Outcome, play
 from tests.simulation.plan import Reduction
 
 QUICK = {  # and from which seed on: one that catches it soon
-    "ack before fsync": 0,
-    "a read of unsynced data": 0,
+    "ack before fsync": 8,
+    "a read of unsynced data": 8,
     "a hint counted for QUORUM": 0,
     "superseded counted as applied": 0,
     "quorum off by one": 0,
     "a stamp used again": 0,
-    "first-write-wins without reading first": 61,
+    "first-write-wins without reading first": 101,
     "a tombstone dropped early": 0,
     "a read that believes the first reply": 0,
     "a deadline ignored": 0,

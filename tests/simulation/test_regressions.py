@@ -28,13 +28,13 @@ class Found(NamedTuple):
 
 
 FOUND = [
-    Found(0, "a link lost while a first write still reads stopped the node (AttributeError)",
+    Found(2, "a link lost while a first write still reads stopped the node (AttributeError)",
           "a first write that loses a link while it reads"),
-    Found(13, "a hint was confirmed when an older record of its row was durable, and then forgotten",
+    Found(32, "a hint was confirmed when an older record of its row was durable, and then forgotten",
           "a hint taken as durable with an older record of its row"),
     Found(130, "healing a damaged record miscounted the records; below zero the node stopped",
           "healing miscounts records"),
-    Found(110, "after a crash a snapshot was in use of which nothing had been noted when it was stored",
+    Found(7878, "after a crash a snapshot was in use of which nothing had been noted when it was stored",
           "log: what a snapshot skips is noted later"),
 ]  # fmt: skip
 

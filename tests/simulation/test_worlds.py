@@ -116,7 +116,7 @@ def test_several_processes_play_what_one_plays() -> None:
     alone, together = (
         json.loads(
             subprocess.run(
-                [sys.executable, "-m", "tests.simulation", "--seeds", "0..3", "--jobs", jobs, "-o", "json"],
+                [sys.executable, "-m", "tests.simulation", "--seeds", "7..11", "--jobs", jobs, "-o", "json"],
                 capture_output=True, check=True, text=True, cwd=ROOT,
             ).stdout
         )
@@ -124,7 +124,7 @@ def test_several_processes_play_what_one_plays() -> None:
     )  # fmt: skip
     for name in ("seeds", "operations", "violations", "trace", "simulated_hours"):
         assert alone[name] == together[name]
-    assert alone["seeds"] == 4
+    assert alone["seeds"] == 5  # more than one process is handed at once
     assert alone["operations_per_s"] > 0
 
 

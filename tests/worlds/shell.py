@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from tests.worlds import forks
 from tests.worlds.patience import PATIENCE_S
 from tests.worlds.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "basestore")
+COLD = (sys.executable, "-P", *COMMAND[1:])  # never a fork: it begins with nothing imported
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,8 @@ def invoke(
     command: Sequence[str] = COMMAND,
 ) -> Finished:
     """Run one command to its end."""
-    done = subprocess.run(
-        [*command, *arguments], input=stdin, capture_output=True, env=environment(env), timeout=PATIENCE_S,
-        check=False,
-    )  # fmt: skip
-    return Finished(done.returncode, done.stdout, done.stderr.decode())
+    code, stdout, stderr = forks.run([*command, *arguments], environment(env), stdin, PATIENCE_S)
+    return Finished(code, stdout, stderr.decode())
 
 
 def alive(pid: int) -> bool:
@@ -72,17 +70,22 @@ class Running:
     def __init__(
         self, *arguments: str, env: Mapping[str, str] | None = None, command: Sequence[str] = COMMAND
     ) -> None:
-        self.process = subprocess.Popen(
-            [*command, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=environment(env), text=True, start_new_session=True,
-        )  # fmt: skip
+        outputs, ends = zip(os.pipe(), os.pipe(), strict=True)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        try:
+            self.process = forks.start(
+                [*command, *arguments], environment(env), nothing, *ends, imported=forks.COMMAND, session=True
+            )
+        finally:
+            for descriptor in (nothing, *ends):
+                os.close(descriptor)
         self.stdout: list[str] = []
         self.stderr: list[str] = []
         self._changed = threading.Condition()
         self._reading = 2
         self._readers = [
-            threading.Thread(target=self._read, args=pair)
-            for pair in ((self.process.stdout, self.stdout), (self.process.stderr, self.stderr))
+            threading.Thread(target=self._read, args=(os.fdopen(output), lines))
+            for output, lines in zip(outputs, (self.stdout, self.stderr), strict=True)
         ]
         for reader in self._readers:
             reader.start()

@@ -15,11 +15,12 @@ import pytest
 
 import basestore
 from tests.worlds.ports import free_ports
-from tests.worlds.shell import COMMAND, Cluster, cluster, invoke, running
+from tests.worlds.shell import COLD, COMMAND, Cluster, cluster, invoke, running
 
 NAMES = (
     "set", "get", "delete", "scan", "increment", "import", "status", "explain", "hints", "serve", "up",
-    "demo", "drill", "upgrade", "topology", "bucket", "settings", "node", "completion",
+    "demo", "drill", "upgrade", "topology", "bucket", "settings", "node", "completion", "top", "converged",
+    "repair", "rebalance", "join",
 )  # fmt: skip
 RECEIPT = {
     "identity",
@@ -367,7 +368,7 @@ def test_output_that_cannot_be_written_is_an_error(three: Cluster) -> None:
 
 @pytest.mark.parametrize("command", ["", *NAMES])
 def test_every_command_has_help(command: str) -> None:
-    shown = invoke(*command.split(), "--help")
+    shown = invoke(*command.split(), "--help", command=COLD)
     assert shown.code == 0
     assert shown.text.startswith(f"Usage: basestore {command}".rstrip())
     if not command:
