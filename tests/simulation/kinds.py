@@ -1,4 +1,5 @@
-"""Kinds: the worlds that a seed may stand for: any, or one whose clients ask for registers alone."""
+"""Kinds: the worlds that a seed may stand for: any, or one whose clients ask for registers alone, one by one,
+or several of them at once."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,6 +7,7 @@ from typing import NamedTuple
 from tests.simulation.drawing import draw
 from tests.simulation.plan import Plan
 from tests.simulation.register_worlds import RegisterWorld, draw_registers
+from tests.simulation.transaction_worlds import TransactionWorld, draw_transactions
 from tests.simulation.world import PlannedWorld
 
 
@@ -18,3 +20,4 @@ class Kind(NamedTuple):
 
 PLANNED = Kind(draw, PlannedWorld)
 REGISTERS = Kind(draw_registers, RegisterWorld)
+TRANSACTIONS = Kind(draw_transactions, TransactionWorld)
