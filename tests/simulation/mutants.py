@@ -26,7 +26,7 @@ from tests.consensus.mutants import MUTANTS as OF_RAFT
 from tests.consensus.mutants import caught
 from tests.model.breakages import BREAKAGES, catch
 from tests.simulation.cases import CASES, shown_by
-from tests.simulation.kinds import PLANNED, REGISTERS, Kind
+from tests.simulation.kinds import PLANNED, REGISTERS, TRANSACTIONS, Kind
 from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant
 from tests.simulation.outcome import Outcome, play
 from tests.simulation.plan import Reduction
@@ -70,7 +70,7 @@ def seeds_for(mutant: Mutant, first_seed: int = 0) -> Iterator[int]:
 
 def kind_of(mutant: Mutant) -> Kind:
     """The worlds that it is played in."""
-    return REGISTERS if mutant.registers else PLANNED
+    return TRANSACTIONS if mutant.transactions else REGISTERS if mutant.registers else PLANNED
 
 
 def try_mutant(mutant: Mutant, cpu_s_max: float, first_seed: int = 0) -> Trial:

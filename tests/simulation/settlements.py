@@ -174,8 +174,9 @@ class Settlements:
             elif known is intent:
                 self._intents[intent.transaction].append(intent)
                 self._judge_place(intent, seen, ballots[at:])
-        if seen.ruined_s >= 0:
-            self._unsure.update(intent.transaction for intent in intents.values())
+        if seen.ruined_s >= 0:  # and of those from before it nothing is told
+            laid = (Intent.of(row, record, 0.0) for record in seen.records.values() if Link.of(record).laid)
+            self._unsure.update(intent.transaction for intent in laid)
 
     def _blame(self, check: str, intent: Intent, text: str) -> None:
         name = f"{intent.transaction.hex()} on {s.key_of(intent.row)[1]}"
@@ -266,7 +267,8 @@ class Settlements:
     def _judge_committed(self, transact: Transact, transaction: bytes) -> None:
         """It is, by then, with all that was asked for."""
         decision = self._decisions.get(transaction)
-        if transaction in self._unsure:
+        rows = [self._rows[self._world.row(CAS, part.key)] for part in transact.writes]
+        if transaction in self._unsure or any(seen.ruined_s >= 0 for seen in rows):
             return
         if decision is None or not decision.committed or decision.chosen_s > transact.end:
             self._world.blame(

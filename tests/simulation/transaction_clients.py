@@ -186,8 +186,8 @@ class TransactionClient(RegisterClient):
             known = self._known.get(part.key)
             alone = len(transact.parts) == 1 and part.kind == READ  # nothing is asked of that once more
             if part.reads and known and not alone and self.stream.chance(FROM_MEMORY):
-                version, value = self._recent(known)
-                transact.parts[at] = part._replace(expected=version, shown=value)
+                version, _ = self._recent(known)
+                transact.parts[at] = part._replace(expected=version)
         together = self.stream.chance(TOGETHER)
         self._read_more(transact, len(transact.parts) if together else 1)
 

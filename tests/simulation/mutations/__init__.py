@@ -27,6 +27,7 @@ from tests.simulation.mutations import (
     sessions,
     stores,
     summary_logs,
+    transactions,
     verdicts,
     versions,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "sessions",
     "stores",
     "summary_logs",
+    "transactions",
     "verdicts",
     "versions",
 ]
