@@ -1,6 +1,7 @@
 """Transactions that have come so far, and no further: their coordinator has died, or is heard no more."""
 
 from basestore.protocol.client import Committed
+from basestore.repair.compare_and_set import Condition
 from basestore.transactions.transaction import Phase
 from tests.worlds.transactions import Step, TransactionWorld
 from tests.worlds.world import Call
@@ -37,7 +38,9 @@ def left(world: TransactionWorld, at: int, phase: Phase, *steps: Step) -> None:
 
 
 def answered_and_left(world: TransactionWorld, at: int, *steps: Step) -> list[bytes]:
-    """It was told to be committed; and then its coordinator has died, before any intent was settled."""
+    """It was told to be committed; and then its coordinator has died, before any intent was settled. It is
+    the home of none of these rows."""
+    world.lose = lambda sent: getattr(sent.message, "condition", 0) == Condition.SETTLE.value
     call = world.transact(at, *steps)
     for _ in range(TURNS_MAX):
         world.turn()
@@ -46,6 +49,7 @@ def answered_and_left(world: TransactionWorld, at: int, *steps: Step) -> list[by
     answer = call.reply()
     assert isinstance(answer, Committed)
     world.crash(at)
+    world.lose = lambda sent: False
     assert world.intents()
     return answer.versions
 

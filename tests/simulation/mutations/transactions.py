@@ -9,6 +9,7 @@ from basestore.coordinator import get
 from basestore.coordinator.range_scan import RangeScan
 from basestore.instant import Instant
 from basestore.registers import forwarded, records
+from basestore.registers import proposer as proposers
 from basestore.registers.acceptors import Acceptors
 from basestore.registers.floors import Floors
 from basestore.registers.laid_intents import LaidIntents
@@ -98,9 +99,9 @@ left_out("nobody ends what a dead coordinator has left", Help, "_looked",
 
 # --- intents -------------------------------------------------------------------------------------
 
-left_out("an intent does not hold what was there", records, "own",
+left_out("an intent does not hold what was there", proposers, "own",
          'old = found.record.blob if found.record is not None else b""', 'old = b""')  # fmt: skip
-left_out("an intent of what goes may be purged", records, "own",
+left_out("an intent of what goes may be purged", proposers, "own",
          "tombstone, expires_ms = False, 0", "pass")  # fmt: skip
 left_out("what is rolled back is another version", records, "settled",
          "old.expires_ms, old.proposal, old.descent",
