@@ -177,7 +177,7 @@ def test_each_knot_is_told_of_once_and_none_hides_another() -> None:
 
 def test_a_long_history_is_judged() -> None:
     """Deeper than any stack: each has read what the one before it wrote."""
-    count = 30_000
+    count = 10_000
     orders = {"x": [Version(at) for at in range(count)]}
     history = [
         Transaction(str(at), at, at + 3, [Read("x", at - 1)] if at else [], [("x", at)])
@@ -245,13 +245,13 @@ def histories(draw: st.DrawFn, gone: bool) -> tuple[list[Transaction], dict[str,
     return history, orders
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(histories(gone=False))
 def test_the_judge_and_the_exhaustive_search_agree(given_: tuple[list[Transaction], Any]) -> None:
     assert (judge(*given_) == []) == serial(*given_)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(histories(gone=True))
 def test_where_rows_are_deleted_nothing_good_is_called_bad(given_: tuple[list[Transaction], Any]) -> None:
     if serial(*given_):

@@ -214,18 +214,18 @@ class TransactionClient(RegisterClient):
         if any(other is transact for other, _ in self._reading.values()):
             return
         if transact.why:
-            self._end(transact, ABANDONED)
+            self.end(transact, ABANDONED)
         else:
             self._read_more(transact, 1)
 
     # --- what is said ------------------------------------------------------------------------
 
-    def _message(self, operation: Any, request: int) -> Message:
+    def message(self, operation: Any, request: int) -> Message:
         if isinstance(operation, Sweep):
             prefix, level = operation.prefix.encode(), int(operation.level)
             return Scan(request, CAS, prefix, b"", operation.limit, level, operation.timeout_ms)
         if not isinstance(operation, Transact):
-            return super()._message(operation, request)
+            return super().message(operation, request)
         parts = operation.parts
         return Commit(
             request, operation.timeout_ms, [CAS] * len(parts), [part.key.encode() for part in parts],
@@ -233,39 +233,39 @@ class TransactionClient(RegisterClient):
             [part.value for part in parts], [part.ttl_ms for part in parts],
         )  # fmt: skip
 
-    def _wonder(self, operation: Any) -> None:
+    def wonder(self, operation: Any) -> None:
         if isinstance(operation, Transact):
-            self._end(operation, UNKNOWN)
+            self.end(operation, UNKNOWN)
         elif isinstance(operation, Sweep):
-            self._end(operation, FAILED)
+            self.end(operation, FAILED)
         else:
-            super()._wonder(operation)
+            super().wonder(operation)
 
-    def _take(self, operation: Any, message: Message) -> None:
+    def take(self, operation: Any, message: Message) -> None:
         if isinstance(message, Committed):
             operation.versions = message.versions
-            self._end(operation, COMMITTED)
+            self.end(operation, COMMITTED)
         elif isinstance(message, Page):
             rows = message.rows
             operation.rows = list(zip(rows[::4], rows[1::4], rows[2::4], strict=True))
             operation.more, operation.upto = message.more, message.after
-            self._end(operation, FOUND)
+            self.end(operation, FOUND)
         elif isinstance(operation, Asked):
             assert isinstance(message, Failed)
             operation.why = message.text
             self.world.counts[f"code {message.code} of a {type(operation).__name__}"] += 1
             conflict = CONFLICT if message.code == Conflict.code else REFUSED
             outcome = conflict if message.code in (Conflict.code, *DEFINITE) else UNKNOWN
-            self._end(operation, FAILED if isinstance(operation, Sweep) else outcome)
+            self.end(operation, FAILED if isinstance(operation, Sweep) else outcome)
         else:
-            super()._take(operation, message)
+            super().take(operation, message)
 
     # --- what became of it -------------------------------------------------------------------
 
-    def _end(self, operation: Any, outcome: str) -> None:
+    def end(self, operation: Any, outcome: str) -> None:
         reading = None if isinstance(operation, Asked) else self._reading.pop(operation.number, None)
         if reading is None and not isinstance(operation, Asked):
-            super()._end(operation, outcome)
+            super().end(operation, outcome)
             return
         operation.outcome, operation.end = outcome, self.world.clockwork.now
         self.world.register_ended(operation)

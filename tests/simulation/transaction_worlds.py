@@ -153,10 +153,10 @@ class TransactionWorld(RegisterWorld):
             self.clockwork.after(client.stream.random() * 0.05, client.begin)
         return clients
 
-    def _examine(self, clients: list[Client]) -> None:
+    def examine(self, clients: list[Client]) -> None:
         if self.log_watch.may_lose():
             self._await_tidied()
-        super()._examine(clients)
+        super().examine(clients)
 
     # --- what is left --------------------------------------------------------------------------
 
@@ -189,8 +189,8 @@ class TransactionWorld(RegisterWorld):
 
     # --- judgement -----------------------------------------------------------------------------
 
-    def _judge_registers(self) -> None:
-        super()._judge_registers()
+    def judge_registers(self) -> None:
+        super().judge_registers()
         assert self.chains is not None
         for each in (*self.transacts, *self.sweeps):
             self.counts[f"{type(each).__name__} {each.outcome}"] += 1
@@ -211,8 +211,8 @@ class TransactionWorld(RegisterWorld):
             if waited_s > BLOCKED_S_MAX + SLACK_S:
                 self.blame("blocked", f"{each}: {waited_s:.3f} s behind the death of a coordinator")
 
-    def _count_registers(self, machine: "Machine") -> None:
-        super()._count_registers(machine)
+    def count_registers(self, machine: "Machine") -> None:
+        super().count_registers(machine)
         if machine.node is not None:
             for name in COUNTS:
                 self.counts[name] += machine.node.metrics.counts.get(name, 0)

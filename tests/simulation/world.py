@@ -293,7 +293,7 @@ class PlannedWorld:
             if changer is not None:
                 changer.falls.judge()
             self.witness.promises.kept_in_the_end()
-            self._examine(clients)
+            self.examine(clients)
         self.refusals.judge()
         for machine in self.machines:
             machine.count()
@@ -324,7 +324,7 @@ class PlannedWorld:
             self.clockwork.after(client.stream.random() * 0.05, client.begin)
         return clients
 
-    def _examine(self, clients: list[Client]) -> None:
+    def examine(self, clients: list[Client]) -> None:
         Examination(self, clients).examine()
 
     def _copy_disks(self) -> None:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, Final
 
 from basestore.consistency import Level
-from basestore.coordinator.attempts import Content
 from basestore.errors import OutcomeUnknown
 from basestore.instant import Instant
 from basestore.protocol.client import (
@@ -19,12 +18,11 @@ from basestore.protocol.client import (
     Written,
 )
 from basestore.protocol.replication import Accept, Applied, Forward, Prepare, Promised, Refused
-from basestore.registers import forwarded, records
-from basestore.registers.task import Done, Report, Task, Write
+from basestore.registers import records
+from basestore.registers.task import Done, Report, Task
 from basestore.repair.compare_and_set import NOTHING, Attempt, Condition, Next
 from basestore.repair.intents import ABORTED, COMMITTED, Intent, Settled, commitment
 from basestore.repair.paxos import Known
-from basestore.repair.rule import Rule
 from basestore.repair.version import Digester, Record, Version
 from basestore.storage import keyspace
 from basestore.transactions import helping, transaction
@@ -257,10 +255,11 @@ def of_two_that_write_what_the_other_reads_one_gives_way() -> None:
 
 @shows("a home lays no intent for another node")
 def a_home_lays_intents_for_others() -> None:
-    content = Content(b"\0\0\1bk", b"v", 0, False, Rule.REGISTER)
-    write = Write(content, Attempt(Condition.UNCONDITIONAL, b"", bytes(8), lays=T))
-    says: Callable[..., Forward] = getattr(forwarded, "_forward")  # noqa: B009  as it goes by it
-    assert says(1, Task(content.row, 9.0, write), Instant(0, 1.0)).lays == T
+    world = TransactionWorld()
+    a = key_at(world, 1)
+    world.put_register(0, a, "1")
+    left(world, 0, Phase.DECIDE, sets(a, "2"))
+    assert world.found_at(1, a, Level.ONE) == b"1"
 
 
 # --- what is decided -------------------------------------------------------------------------------
