@@ -3,8 +3,8 @@ that is dead: there is nothing that it alone knows.
 
     meet        a row holds an intent of transaction t, and a read or write of it waits here
     look        what was decided of t? Nothing yet, mostly: its coordinator is about to
-    again       in a moment; and at once, if the row is settled meanwhile, for all that is asked of a row
-                comes to its home, which is here
+    again       in a moment, if the row holds the intent yet: its coordinator may have undone it, without a
+                word of that; and at once, if the row is settled meanwhile, and this is its home
     abort       two seconds have passed: t is not to be committed any more, unless it is by now
     settle      the row becomes what was decided, and all who wait for it go on
 
@@ -22,7 +22,8 @@ from basestore.errors import Overloaded, RequestFailed, Unavailable
 from basestore.instant import Instant
 from basestore.protocol.client import OUTCOME_STORED
 from basestore.registers.registers import Registers
-from basestore.registers.task import Done, Result
+from basestore.registers.task import Done, Result, Task
+from basestore.repair.compare_and_set import lies_here
 from basestore.repair.intents import ABORTED, Intent, decided
 from basestore.repair.version import Record
 from basestore.transactions.decisions import abort, begun_ms, look, settle
@@ -140,10 +141,20 @@ class Help(Operation):
         elif verdict := decided(result.record):
             self._settle(verdict, now)
         elif now.monotonic < self._due_s:
-            self._wait(now)
+            task = Task(self.row, now.monotonic + STEP_S, as_is=True)
+            self._registers.read(task, self._seen, now)
         else:
             task = abort(self._context, self.transaction, now.monotonic + STEP_S)
             self._registers.route(task, self._aborted, now)
+
+    def _seen(self, result: Result, now: Instant) -> None:
+        """What the row holds; nothing is decided yet."""
+        if self._over:
+            return
+        if isinstance(result, Done) and not lies_here(result.record, self.transaction):
+            self.end(None, now)
+        else:
+            self._wait(now)
 
     def _aborted(self, result: Result, now: Instant) -> None:
         if self._over:
@@ -176,3 +187,27 @@ class Help(Operation):
             ),
             now,
         )
+
+
+class Waiter(Operation):
+    """Something that waits until a deadline, and no longer: then `late` is called."""
+
+    __slots__ = ("_context", "_late")
+
+    def __init__(self, context: Context, size: int, late: Callable[[Instant], None]) -> None:
+        super().__init__(size)
+        self._context, self._late = context, late
+
+    def begin(self, deadline: float) -> None:
+        operations = self._context.operations
+        operations.alarm_at(operations.issue(self), deadline)
+
+    def end(self) -> bool:
+        """It waits no more. Whether it did."""
+        waited = bool(self.ids)
+        self._context.operations.drop(self)
+        return waited
+
+    def alarm(self, now: Instant) -> None:
+        if self.end():
+            self._late(now)

@@ -37,19 +37,21 @@ from basestore.errors import (
     InvalidRequest,
     OutcomeUnknown,
     Overloaded,
+    ReadTimeout,
     RequestFailed,
     Unavailable,
 )
 from basestore.instant import Instant
 from basestore.leases import encode_token, token_held
 from basestore.protocol.client import HOLDS_NOTHING, OUTCOME_LOST, OUTCOME_STORED
+from basestore.registers.outcomes import UNREAD
 from basestore.registers.registers import Registers
 from basestore.registers.task import Done, Result, Task
 from basestore.repair.compare_and_set import Condition
 from basestore.repair.intents import ABORTED, COMMITTED, Intent, proven
 from basestore.repair.version import Record, Version
 from basestore.transactions.decisions import abort, begun_ms, commit, decision_row, forget, lay, settle, write
-from basestore.transactions.helping import PATIENCE_S, Helping
+from basestore.transactions.helping import PATIENCE_S, Helping, Waiter
 
 LAYING_SHARE: Final = 0.7  # of its time, in which intents are laid and reads validated
 SETTLING_S: Final = 5.0
@@ -168,13 +170,28 @@ class Transaction:
             if gives_way(self.id, record, now):
                 self._failure = self._failure or in_the_way(part.name)
             else:
-                self._helping.wait(part.row, record, partial(self._look_again, part), now)
+                self._wait(part, record, now)
                 return
         elif not isinstance(result, Done):
             self._fail(part, result)
         elif not self._holds(part, record, now):
             self._fail(part, result._replace(outcome=OUTCOME_LOST))
         self._answered_one(now)
+
+    def _wait(self, part: Part, record: Record, now: Instant) -> None:
+        """Until the row does not hold this intent any more, or there is no more time for it."""
+
+        def late(now: Instant) -> None:
+            self._fail(part, ReadTimeout(UNREAD, None, None, None))
+            self._answered_one(now)
+
+        def go_on(error: RequestFailed | None, now: Instant) -> None:
+            if waiter.end():
+                self._look_again(part, error, now)
+
+        waiter = Waiter(self._context, len(part.row), late)
+        waiter.begin(self._lay_s)
+        self._helping.wait(part.row, record, go_on, now)
 
     def _look_again(self, part: Part, error: RequestFailed | None, now: Instant) -> None:
         if error is None and self._failure is None:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.consistency import Level
 from basestore.coordinator.context import Context, refuse
@@ -27,7 +26,7 @@ from basestore.replica.replica import Replica
 from basestore.rows import row_partition
 from basestore.transactions.admission import admit
 from basestore.transactions.ended_leases import EndedLeases
-from basestore.transactions.helping import Helping
+from basestore.transactions.helping import Helping, Waiter
 from basestore.transactions.leftovers import Leftovers
 from basestore.transactions.transaction import Outcome, Part, Transaction, gives_way, in_the_way
 from basestore.transactions.transaction import Report as ReportOutcome
@@ -184,27 +183,3 @@ class Transactions:
         waiter = Waiter(self._context, len(task.row), late)
         waiter.begin(task.deadline)
         self.helping.wait(task.row, blocked.record, go_on, now)
-
-
-class Waiter(Operation):
-    """Something that waits until a deadline, and no longer: then `late` is called."""
-
-    __slots__ = ("_context", "_late")
-
-    def __init__(self, context: Context, size: int, late: Callable[[Instant], None]) -> None:
-        super().__init__(size)
-        self._context, self._late = context, late
-
-    def begin(self, deadline: float) -> None:
-        operations = self._context.operations
-        operations.alarm_at(operations.issue(self), deadline)
-
-    def end(self) -> bool:
-        """It waits no more. Whether it did."""
-        waited = bool(self.ids)
-        self._context.operations.drop(self)
-        return waited
-
-    def alarm(self, now: Instant) -> None:
-        if self.end():
-            self._late(now)

@@ -8,6 +8,7 @@
 --seed S --march N                                                N members come, and as many leave, in a row
 ... --registers                                                   any of the above, of registers alone
 ... --watches                                                     any of the above, with some who watch
+... --transactions                                                of several of them at once, too
 --mutants [NAME or FAMILY ...] [--jobs N] [-o json]               deliberate bugs, and who finds them
 --mutant NAME ...                                                 any of the above with this bug
 """
@@ -25,7 +26,7 @@ from functools import partial
 from multiprocessing import get_context
 
 from tests.simulation import exercise, mutants
-from tests.simulation.kinds import PLANNED, REGISTERS, WATCHES, Kind
+from tests.simulation.kinds import PLANNED, REGISTERS, TRANSACTIONS, WATCHES, Kind
 from tests.simulation.marches import march
 from tests.simulation.minimise import minimise
 from tests.simulation.mutations import MUTANTS
@@ -84,6 +85,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--march", type=at_least(1), metavar="N", help="N members come, and N leave")
     parser.add_argument("--registers", action="store_true", help="worlds whose clients ask for registers")
     parser.add_argument("--watches", action="store_true", help="worlds in which some watch what is written")
+    parser.add_argument("--transactions", action="store_true", help="worlds whose clients ask for several")
     parser.add_argument("--mutant", choices=names, metavar="NAME")
     parser.add_argument("--cpu-s", type=float, default=60.0, help="how long to try a mutant")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
@@ -96,7 +98,8 @@ def main() -> int:
         jobs = given.jobs or len(os.sched_getaffinity(0))
         return mutants.report(given.mutants, given.cpu_s, jobs=jobs, as_json=given.output == "json")
     bug = next((mutant for mutant in MUTANTS if mutant.name == given.mutant), None)
-    kind = REGISTERS if given.registers else WATCHES if given.watches else PLANNED
+    kind = WATCHES if given.watches else PLANNED
+    kind = TRANSACTIONS if given.transactions else REGISTERS if given.registers else kind
     with mutants.switched_on(bug):
         if given.seeds:
             return play_range(given.seeds, given.jobs or 1, kind, as_json=given.output == "json")
@@ -155,7 +158,7 @@ def shrink(seed: int, mutant: str | None, kind: Kind) -> int:
     check = outcome.violations[0].check
     kept = minimise(seed, check, lambda reduction: print(f"  {reduction}", flush=True), kind)
     bug = f" --mutant {mutant!r}" if mutant else ""
-    bug += " --registers" if kind is REGISTERS else ""
+    bug += " --registers" if kind is REGISTERS else " --transactions" if kind is TRANSACTIONS else ""
     print(f"python -m tests.simulation --seed {seed}{bug} {kept} --trace    # {check}")
     return 1
 
@@ -176,7 +179,8 @@ def play_range(seeds: range, jobs: int, kind: Kind, *, as_json: bool) -> int:
     counts: Counter[str] = Counter()
     for outcome in outcomes:
         counts += outcome.counts
-    least = exercise.OF_REGISTERS if kind is REGISTERS else exercise.MINIMUMS
+    of_registers = exercise.OF_TRANSACTIONS if kind is TRANSACTIONS else exercise.OF_REGISTERS
+    least = exercise.MINIMUMS if kind is PLANNED else of_registers
     short = exercise.shortfalls(counts, len(outcomes), least)
     result = summary(outcomes)
     if as_json:

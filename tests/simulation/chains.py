@@ -7,13 +7,14 @@ the product says so: seats are read from the log by `seats.py`, the forms of wha
 
     q row       since 8 | promised ballot 16 | accepted record, or nothing
     record      version 24, of which 16 are its ballot, and the rest as in `stored.py`; in front of its value
-                identity 24 and replaced 24, if flagged
+                identity 24 and replaced 24, if flagged; one that is flagged so is an intent of a transaction
 
 Chosen records in the order of their ballots are one chain: each is the one before it, accepted again, or
 names it as what it replaced. A record between the two may have been accepted by few, and named by the next:
-then it is of the chain as well. Where nothing is named, what was there before was deleted, or had expired,
-and was purged. Where more stores were lost than can be spared (`falls.py`), and that is noted, a chain may
-begin anew, once: behind any record that was accepted before, or none.
+then it is of the chain as well. Intents are no links of it: what comes in their place is (`settlements.py`).
+Where nothing is named, what was there before was deleted, or had expired, and was purged. Where more stores
+were lost than can be spared (`falls.py`), and that is noted, a chain may begin anew, once: behind any record
+that was accepted before, or none.
 
     learned     a disk is given no record that was not chosen
     held        no disk closes its partition at or above what is accepted there, and not learned
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 ACCEPTOR = b"q"
 BALLOT, SINCE, STATE = 16, 8, 24
-DESCENDS = 8
+DESCENDS, LAID = 8, 16
+DECISIONS = b"\1d"  # the bucket of the registers in which transactions are decided
 NOTHING = bytes(s.VERSION)
 NONE = b"\xff" * BALLOT  # above all ballots
 TOLD = paxos.TOLD.to_bytes(SINCE)  # the epoch of what a store has not accepted itself
@@ -52,6 +54,7 @@ class Link(NamedTuple):
     tombstone: bool
     expires_ms: int
     value: bytes
+    laid: bool = False  # it is an intent
 
     @classmethod
     def of(cls, record: bytes) -> "Link":
@@ -64,7 +67,7 @@ class Link(NamedTuple):
             at += 2 * s.VERSION
         return cls(
             record[:BALLOT], identity, replaced, s.proposal_of(record), s.is_tombstone(record),
-            s.expiry_of(record), record[at:],
+            s.expiry_of(record), record[at:], bool(flags & LAID),
         )  # fmt: skip
 
     @property
@@ -106,7 +109,7 @@ class Chains:
         self._pending: dict[int, tuple[object, list[Taken]]] = {}  # by what undoes a batch, which is kept
         self._accepted: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)  # by machine: ballots
         self._quorums: dict[tuple[int, int], Any] = {}
-        self._labels = {name.encode() for name, rule in world.buckets.items() if rule.serial}
+        self._labels = {DECISIONS, *(name.encode() for name, rule in world.buckets.items() if rule.serial)}
 
     def concern(self, row: bytes) -> bool:
         """Whether it is of a register."""
@@ -275,7 +278,8 @@ class Chains:
         by_identity: defaultdict[bytes, list[Link]] = defaultdict(list)
         for ballot in sorted(links):
             link = links[ballot]
-            by_identity[link.identity].append(link)
+            if not link.laid:
+                by_identity[link.identity].append(link)
             # A ballot may be older than what was decided under it: it was promised with the one before.
             seen.judged_s.setdefault(link.identity + link.replaced, seen.staged_s.get(ballot, 0.0))
         before, ruined = None, None  # the link before: of the chain, and of the one that ended with a ruin
@@ -283,6 +287,8 @@ class Chains:
         purged = {links[ballot].identity for ballot in seen.purged if ballot in links}
         for ballot in sorted(seen.chosen):
             link = links[ballot]
+            if link.laid:
+                continue
             if seen.chosen[ballot] <= seen.ruined_s:
                 ruined = link
                 continue
@@ -337,7 +343,8 @@ class Chains:
         """When each place was known to be so, at the earliest: it, or one behind it, was chosen."""
         known: dict[int, float] = {}
         for ballot, at in seen.chosen.items():
-            place = seen.place.get(Link.of(seen.records[ballot]).identity, 0)
+            link = Link.of(seen.records[ballot])
+            place = 0 if link.laid else seen.place.get(link.identity, 0)
             known[place] = min(at, known.get(place, at))
         earliest, dated = float("inf"), []
         for place in range(len(seen.links), 0, -1):

@@ -66,6 +66,7 @@ OF_REGISTERS = {
     "record purged": 50, "moves: ended": 8, "members: added": 5, "fault: wipe": 3, "fault: rollback": 4,
     "fault: clock beyond": 8, "fault: crash": 30, "fault: pause": 5, "fault: power after ack": 15,
 }  # fmt: skip
+OF_TRANSACTIONS: dict[str, int] = {}
 
 
 def shortfalls(counts: Counter[str], seeds: int, least_of: Mapping[str, int] = MINIMUMS) -> list[str]:

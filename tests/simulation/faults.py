@@ -5,12 +5,14 @@ replay") strike at the first moment of their kind, within their time. No fault t
 stores than the cluster promises to survive: N - Q of N replicas.
 """
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from basestore.protocol.client import Got, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.replication import COPY, Applied, Apply, Hinted
 from basestore.storage.keyspace import DATA, HINT
+from basestore.transactions.transaction import Phase
 from tests.simulation.clockwork import Stream
 from tests.simulation.crowds import BURSTS, Crowds
 from tests.simulation.fillings import FILLINGS, Fillings
@@ -32,6 +34,7 @@ LOSING = frozenset(
     ("wipe", "wipe keeper", "rollback", "log cut", "spoil", "ambush", "swap", "blackout", "twins")
 )
 HOUR_MS = 3_600_000
+PHASES = (Phase.LAY, Phase.VALIDATE, Phase.DECIDE, Phase.SETTLE)
 
 
 class Triggers:
@@ -40,6 +43,8 @@ class Triggers:
     def __init__(self, world: "PlannedWorld") -> None:
         self._world = world
         self.armed: list[Fault] = []
+        self._passed: Counter[Fault] = Counter()
+        self.struck_s: list[float] = []  # when coordinators died
 
     def arm(self, fault: Fault) -> None:
         self.armed.append(fault)
@@ -83,6 +88,11 @@ class Triggers:
         if not self.armed:
             return
         for fault in self.armed:
+            if fault.kind.endswith("of coordinator"):
+                if self._is_at_step(machine, fault):
+                    self._strike_coordinator(fault, machine)
+                    return
+                continue
             if isinstance(message, Applied):
                 hit = fault.kind == "crash after ack" and fault.size >= 0.3 and fault.machine == machine.index
                 hit |= fault.kind == "wipe after ack" and (fault.machine, fault.other) == (
@@ -99,6 +109,34 @@ class Triggers:
                 struck = self._world.machines[target] if fault.kind == "crash in replay" else machine
                 self._strike(fault, struck)
                 return
+
+    def _is_at_step(self, machine: "Machine", fault: Fault) -> bool:
+        """Whether it coordinates a transaction that has come as far, and says something; not each of them is
+        the first."""
+        if machine.node is None:
+            return False
+        phase = PHASES[fault.digit(1) % len(PHASES)]
+        if not any(each.phase is phase for each in machine.node.transactions.open):
+            return False
+        self._passed[fault] += 1
+        return self._passed[fault] > fault.digit(2)
+
+    def _strike_coordinator(self, fault: Fault, machine: "Machine") -> None:
+        """It ends, or stands still; of what it says in this turn others hear all, or but a part."""
+        world, cuts = self._world, self._world.network.cuts
+        self.armed.remove(fault)
+        self.struck_s.append(world.clockwork.now)
+        world.counts[f"fault: {fault.kind}"] += 1
+        world.counts[f"{fault.kind} {PHASES[fault.digit(1) % len(PHASES)].value}"] += 1
+        others = [each.index for each in world.machines if each is not machine and fault.digit(4) < 5]
+        ways = [(machine.index, other) for at, other in enumerate(others) if at != fault.digit(5) % 3]
+        cuts.update(ways)
+        world.clockwork.after(0.001, cuts.subtract, ways)
+        if fault.kind.startswith("crash"):
+            world.clockwork.after(0.0, fall, world, machine, fault, fault.kind)
+        else:
+            world.clockwork.after(0.0, machine.pause)
+            world.clockwork.after(fault.lasts, machine.resume)
 
 
 def fall(world: "PlannedWorld", machine: "Machine", fault: Fault, why: str) -> None:
@@ -165,7 +203,7 @@ class Faults:
         machine, kind = world.machines[fault.machine], fault.kind
         if kind == "wipe keeper":
             machine = max(world.machines, key=hints_kept)
-        if kind.endswith(("after ack", "replay", "replayer", "repair")):
+        if kind.endswith(("after ack", "replay", "replayer", "repair", "of coordinator")):
             world.triggers.arm(fault)
             return
         if kind in self._strikers:

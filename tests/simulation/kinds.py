@@ -1,5 +1,5 @@
-"""Kinds: the worlds that a seed may stand for: any, or one whose clients ask for registers alone, or
-in which some watch."""
+"""Kinds: the worlds that a seed may stand for: any, one whose clients ask for registers alone, one by one, or
+for several of them at once, or one in which some watch."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,6 +7,7 @@ from typing import NamedTuple
 from tests.simulation.drawing import draw
 from tests.simulation.plan import Plan
 from tests.simulation.register_worlds import RegisterWorld, draw_registers
+from tests.simulation.transaction_worlds import TransactionWorld, draw_transactions
 from tests.simulation.watch_worlds import WatchWorld, draw_watches
 from tests.simulation.world import PlannedWorld
 
@@ -21,3 +22,4 @@ class Kind(NamedTuple):
 PLANNED = Kind(draw, PlannedWorld)
 REGISTERS = Kind(draw_registers, RegisterWorld)
 WATCHES = Kind(draw_watches, WatchWorld)
+TRANSACTIONS = Kind(draw_transactions, TransactionWorld)

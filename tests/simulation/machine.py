@@ -28,7 +28,7 @@ from basestore.protocol.groups import singly, together
 from basestore.protocol.handshake import Goodbye, Renewed
 from basestore.protocol.heartbeats import Ping, Pong, Remembered
 from basestore.protocol.limits import ProtocolError
-from basestore.protocol.replication import Applied, Apply, Hinted
+from basestore.protocol.replication import Accept, Applied, Apply, Forward, Hinted, Peek, Prepare
 from basestore.replica.identity import Fresh, Place
 from basestore.server.connections import STOPPING
 from tests.simulation.clockwork import Stream
@@ -61,7 +61,7 @@ LISTEN_S = 0.6
 COPIES_MAX = 10
 ROOM_S = 0.2
 HELD_S = 1.0
-TOLD = frozenset((Applied, Apply, Hinted))  # what the triggers look at
+TOLD = frozenset((Accept, Applied, Apply, Forward, Hinted, Peek, Prepare))  # what the triggers look at
 HEARD = frozenset(
     (Apply, Goodbye, Hinted, Ping, Pong, Remembered)
 )  # what the witness looks at when it arrives

@@ -68,12 +68,13 @@ class ClientPlan(NamedTuple):
 
 class RegisterClientPlan(NamedTuple):
     """Of a client that asks for registers alone, of so many rows: `loop_s` between two requests; `roams`: how
-    often it changes its node."""
+    often it changes its node; `transacts`: how often it asks for several rows at once."""
 
     number: int
     rows: int
     loop_s: float
     roams: float
+    transacts: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,7 @@ class RegisterClient:
             self._home = self.stream.below(len(self.world.machines))
             machine = self.world.machines[self._home]
         if machine.node is None:
-            self._end(operation, UNKNOWN if operation.may_be else REFUSED)
+            self.end(operation, UNKNOWN if operation.may_be else REFUSED)
             return
         self.ask(machine, operation)
 
@@ -228,12 +228,12 @@ class RegisterClient:
         operation.requests.append(request)
         operation.attempts += 1
         session.waiting[request] = operation  # type: ignore[assignment]
-        message = self._message(operation, request)
+        message = self.message(operation, request)
         world.clockwork.after(world.client_delay(), self._arrive, session, machine, message)
         patience_s = operation.timeout_ms / 1e3 + GRACE_S
         world.clockwork.in_vain(patience_s, self._waits, self._give_up, request, operation)
 
-    def _message(self, operation: Operation, request: int) -> Message:
+    def message(self, operation: Operation, request: int) -> Message:
         bucket, key = operation.row[0], operation.row[1].encode()
         level, timeout_ms = int(operation.level), operation.timeout_ms
         if operation.kind == GET:
@@ -264,7 +264,7 @@ class RegisterClient:
     def hear(self, answers: list[tuple[Operation, Message]]) -> None:
         for operation, message in answers:
             if self._waits(message.id, operation):  # type: ignore[attr-defined]
-                self._take(operation, message)
+                self.take(operation, message)
 
     def heed(self, session: Session, message: Shed | Credit) -> None:
         """It does not."""
@@ -283,12 +283,12 @@ class RegisterClient:
 
     def _give_up(self, request: int, operation: Operation) -> None:
         if self._waits(request, operation):
-            self._wonder(operation)
+            self.wonder(operation)
 
-    def _wonder(self, operation: Operation) -> None:
+    def wonder(self, operation: Operation) -> None:
         """No answer will come."""
         if operation.kind == GET:
-            self._end(operation, FAILED)
+            self.end(operation, FAILED)
             return
         self._doubt(operation, operation.identity or operation.proposal)
 
@@ -297,7 +297,7 @@ class RegisterClient:
         stream, operation.may_be = self.stream, True
         operation.identity = identity
         if not identity:
-            self._end(operation, UNKNOWN)
+            self.end(operation, UNKNOWN)
         elif operation.attempts <= REPEATS_MAX and stream.chance(0.6):
             by = "its proposal" if len(identity) == PROPOSAL_BYTES else "its version"
             self.world.counts[f"repeated by {by}"] += 1
@@ -306,24 +306,24 @@ class RegisterClient:
             wait_s = stream.exponential(AGAIN_S * 3 ** min(operation.attempts, 4))
             self.world.clockwork.after(wait_s, self._try, operation)
         else:
-            self._end(operation, UNKNOWN)
+            self.end(operation, UNKNOWN)
             if operation.attempts <= 2 * REPEATS_MAX and len(self._left) < LEFT_MAX:
                 self._left.append(operation)
 
-    def _take(self, operation: Operation, message: Message) -> None:
+    def take(self, operation: Operation, message: Message) -> None:
         if isinstance(message, Written):
             operation.order, operation.found, operation.shown = message.order, message.held, message.value
             if message.outcome == OUTCOME_LOST:
                 operation.version = message.better
-                self._end(operation, LOST)
+                self.end(operation, LOST)
             else:
                 operation.version = operation.known_by = message.version
                 operation.proposal = operation.proposal or message.identity[:PROPOSAL_BYTES]
-                self._end(operation, STORED)
+                self.end(operation, STORED)
         elif isinstance(message, Got):
             operation.found, operation.shown = message.found, message.value
             operation.version, operation.order = message.version, message.order
-            self._end(operation, FOUND)
+            self.end(operation, FOUND)
         else:
             assert isinstance(message, Failed)
             self._fail(operation, message)
@@ -337,9 +337,9 @@ class RegisterClient:
             chains = self.world.chains
             if failed.code == VersionLost.code and not (chains and chains.may_be_gone(row, floor)):
                 self.world.blame("sessions", f"{operation}: {failed.text[:120]}")
-            self._end(operation, FAILED)
+            self.end(operation, FAILED)
         elif failed.code in DEFINITE:
-            self._end(operation, UNKNOWN if operation.may_be else REFUSED)
+            self.end(operation, UNKNOWN if operation.may_be else REFUSED)
         else:
             identity = failed.identity
             operation.proposal = operation.proposal or identity[:PROPOSAL_BYTES]
@@ -351,7 +351,7 @@ class RegisterClient:
                     identity = operation.proposal
             self._doubt(operation, identity)
 
-    def _end(self, operation: Operation, outcome: str) -> None:
+    def end(self, operation: Operation, outcome: str) -> None:
         operation.outcome, operation.end = outcome, self.world.clockwork.now
         self._remember(operation)
         self.world.register_ended(operation)

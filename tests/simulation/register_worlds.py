@@ -203,9 +203,9 @@ class RegisterWorld(PlannedWorld):
 
         with patch.object(GroupCommit, "stage", seen):
             super().play_all()
-        self._judge_registers()
+        self.judge_registers()
         for machine in self.machines:
-            self._count_registers(machine)
+            self.count_registers(machine)
 
     def begin_clients(self) -> list[Client]:
         clients = super().begin_clients()
@@ -321,7 +321,7 @@ class RegisterWorld(PlannedWorld):
                     lacking.append(f"{text}: {s.short(last)} was chosen")
         return lacking
 
-    def _judge_registers(self) -> None:
+    def judge_registers(self) -> None:
         assert self.chains is not None
         self.chains.link()
         asked: defaultdict[bytes, list[Operation]] = defaultdict(list)
@@ -334,7 +334,7 @@ class RegisterWorld(PlannedWorld):
             Judge(self, self.chains.rows[row], operations).judge()
             self.counts["chosen"] += len(self.chains.rows[row].links)
 
-    def _count_registers(self, machine: Machine) -> None:
+    def count_registers(self, machine: Machine) -> None:
         if machine.node is not None:
             for name in ("register_skips", "register_helps", "register_conflicts", "register_ballots"):
                 self.counts[name] += machine.node.metrics.counts.get(name, 0)

@@ -49,6 +49,11 @@ def key_of(row: bytes) -> tuple[str, str]:
     return bucket_of(row).decode(), row[3 + row[2] :].decode()
 
 
+def key_of_bytes(row: bytes) -> bytes:
+    """A key that is no text."""
+    return row[3 + row[2] :]
+
+
 def beats(row: bytes, challenger: bytes, holder: bytes) -> bool:
     """Whether the first version, or head, wins against the other."""
     return challenger < holder if bucket_of(row) in FIRST_WRITE_WINS else challenger > holder

@@ -6,7 +6,7 @@ from tests.simulation.cases import CASES
 from tests.simulation.mutants import family, switched_on
 from tests.simulation.mutations import MUTANTS
 
-FAMILIES = {"acceptors", "members", "moves"}
+FAMILIES = {"acceptors", "members", "moves", "transactions"}
 
 
 @pytest.mark.parametrize("mutant", CASES)
@@ -20,6 +20,6 @@ def test_a_rule_holds_and_not_where_it_is_left_out(mutant: str) -> None:
                 case()
 
 
-def test_each_rule_of_acceptors_moves_and_members_has_its_case() -> None:
+def test_each_rule_of_these_has_its_case() -> None:
     names = {each.name for each in MUTANTS}
     assert {each.name for each in MUTANTS if family(each) in FAMILIES} <= CASES.keys() <= names

@@ -39,6 +39,9 @@ def reads(key: str, expected: bytes, **more: Any) -> Step:
     return Step(READ, key, "", expected, **more)
 
 
+ASIDE = sets("aside", "1")
+
+
 class TransactionWorld(RegisterWorld):
     """`said`: all that went between nodes since the last look."""
 
@@ -46,7 +49,10 @@ class TransactionWorld(RegisterWorld):
         super().__init__(count, **{"timeout_ms_max": 3000, **facts})
 
     def transact(self, at: int, *steps: Step, timeout_s: float = 2.0) -> Call:
-        """Ask a node to commit this; nothing moves yet."""
+        """Ask a node to commit this; nothing moves yet. What is one write would be a compare-and-set, which
+        lays no intent: so with that another key is written, aside."""
+        if len(steps) == 1 and steps[0].kind in (SET, DELETE):
+            steps = (*steps, ASIDE)
         return self.ask(
             at,
             lambda request: Commit(

@@ -78,7 +78,7 @@ left_out("registers: in joint the old ones are enough", SEEN, JointQuorum, "met"
          "all(lacks <= 0 for lacks, _ in self.lacking(set(members).difference(less)))",
          "self.lacking(set(members).difference(less))[0][0] <= 0", "moves")  # fmt: skip
 left_out("registers: what was refused is proposed again without a look", SEEN, Attempt, "weigh",
-         "if self.identity or self.again:", "if False:")  # fmt: skip
+         "if self.begun:", "if False:")  # fmt: skip
 left_out("registers: what may have been applied is lost", SEEN, Attempt, "_look",
          "return None\n    return Next.UNKNOWN", "return None\n    return Next.LOST")  # fmt: skip
 left_out("registers: a minority chooses", SEEN, Round, "met",
@@ -96,7 +96,8 @@ left_out("registers: a record names nothing that it replaced", SEEN, Attempt, "p
 left_out("registers: who finishes a write makes it its own", SEEN, proposers, "again",
          "descent=found.descent", "descent=version.encode() + found.descent[24:]")  # fmt: skip
 left_out("registers: a compare is lost to what is not known to be chosen", SEEN, Proposer, "_weigh",
-         "elif weighed is Next.UNKNOWN or found.record is None or (found.chosen and not lost):",
+         "elif weighed in (Next.UNKNOWN, Next.BLOCKED) or found.record is None or "
+         "(found.chosen and not lost):",
          "elif True:")  # fmt: skip
 left_out("registers: what was sent is lost, and may be chosen yet", SEEN, Proposer, "_weigh",
          "lost = weighed in (Next.LOST, Next.NO_NUMBER) and", "lost = False and")  # fmt: skip
@@ -108,7 +109,7 @@ left_out("registers: a version that is not there never comes", SEEN, Attempt, "_
 left_out("registers: a peek counts any accepted by a quorum as chosen", SEEN, rounds, "gathered_at",
          "ballot_of(each.record) == found.ballot and ", "")  # fmt: skip
 left_out("registers: a repetition is a write of its own", SEEN, Attempt, "weigh",
-         "if self.identity or self.again:", "if self.identity:")  # fmt: skip
+         "if self.begun:", "if self.identity:")  # fmt: skip
 left_out("registers: a lost home has done nothing", SEEN, Forwarded, "lost",
          "_replace(again=True)", "_replace(again=False)")  # fmt: skip
 left_out("registers: whoever takes over is sure for the lost home", SEEN, Forwarded, "lost",
@@ -118,7 +119,7 @@ left_out("registers: nothing that is purged is doubted", SEEN, Attempt, "_look",
 left_out("registers: what a round finds answers those that were asked for later", SEEN, Proposer, "see",
          "self._queued_s > shown.asked_s or ", "")  # fmt: skip
 left_out("registers: what a round finds answers repetitions", SEEN, Proposer, "see",
-         " or (attempt and attempt.again)", "")  # fmt: skip
+         " or (attempt and attempt.begun)", "")  # fmt: skip
 left_out("registers: what expires never does", SEEN, Proposer, "_judge_time",
          "expires = record is not None and record.expires_ms", "expires = False")  # fmt: skip
 

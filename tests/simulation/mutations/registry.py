@@ -26,7 +26,8 @@ class Mutant(NamedTuple):
     `suits`: the worlds that are apt to show it. `model`: the breakage of the model that leaves out the same
     rule, if there is one; `rule`: the mutant of `tests/consensus` that does, whose case or seed is tried
     where none of whole worlds shows it. `clients`: only these ask, if what it spoils is not their data.
-    `registers`: it is played in worlds of registers alone; `watches`: in those in which some watch."""
+    `registers`: it is played in worlds of registers alone; `transactions`: in those where several are asked
+    for at once; `watches`: in those in which some watch."""
 
     name: str
     expected: set[str]
@@ -37,6 +38,7 @@ class Mutant(NamedTuple):
     clients: tuple[int, ...] | None = None
     registers: bool = False
     watches: bool = False
+    transactions: bool = False
 
 
 MUTANTS: list[Mutant] = []
@@ -101,7 +103,8 @@ def mutant(
 
 def reworded(
     name: str, expected: set[str], target: Any, attribute: str, old: str, new: str, *words: str,
-    clients: tuple[int, ...] | None = ONE, registers: bool = False, watches: bool = False,
+    clients: tuple[int, ...] | None = ONE, registers: bool = False, transactions: bool = False,
+    watches: bool = False,
 ) -> None:  # fmt: skip
     """Register the function `target.attribute` with other words in it, which stand there once."""
 
@@ -121,5 +124,5 @@ def reworded(
         return [patch.object(target, attribute, wrong)]
 
     suits = of(*words) if words else Mutant._field_defaults["suits"]
-    made = Mutant(name, expected, patches, suits, clients=clients)
-    MUTANTS.append(made._replace(registers=registers, watches=watches))
+    made = Mutant(name, expected, patches, suits, clients=clients, registers=registers)
+    MUTANTS.append(made._replace(transactions=transactions, watches=watches))

@@ -1,0 +1,372 @@
+"""Settlements: what became of the intents that transactions have laid, held against what was decided of them
+and what their clients were told; and whether all of it is serializable (`serializable.py`).
+
+As in `stored.py`, the forms of what is stored are written down here once more:
+
+    intent       transaction 16, tombstone 1, expiry 8, length 4, the record whose place it took, new value
+    decision     C, and rows, each behind four bytes of its length; or A. Its key is the transaction
+
+    intents      one takes the place of the record that it holds, and only what it comes to takes its place
+    decisions    of a transaction one thing is decided, and nothing else ever
+    atomic       what is committed comes to be on all its rows, all of which had its intents before that was
+                 decided; of what is not, nothing comes to be
+    answers      what was committed is, with the values that were asked for; what was told to be in conflict,
+                 or refused, is not
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from basestore.consistency import Level
+from basestore.protocol.client import DELETE, HOLDS_NOTHING
+from tests.simulation import stored as s
+from tests.simulation.chains import BALLOT, DECISIONS, NOTHING, Chains, Link, Row
+from tests.simulation.register_clients import CAS, FOUND, GET, LOST, REFUSED, STORED, UNKNOWN, Operation
+from tests.simulation.serializable import Read, Transaction, Version, judge
+from tests.simulation.transaction_clients import (
+    COMMITTED,
+    CONFLICT,
+    FIRST_VALUE,
+    VALUES,
+    Sweep,
+    Transact,
+)
+
+if TYPE_CHECKING:
+    from tests.simulation.transaction_worlds import TransactionWorld
+
+ID, OLD_AT = 16, 29
+FOREVER = float("inf")
+
+
+class Intent(NamedTuple):
+    """As it was chosen, first at `chosen_s`."""
+
+    row: bytes
+    link: Link
+    transaction: bytes
+    value: bytes
+    tombstone: bool
+    expires_ms: int
+    old: Link | None
+    chosen_s: float
+
+    @classmethod
+    def of(cls, row: bytes, record: bytes, chosen_s: float) -> "Intent":
+        link = Link.of(record)
+        value, length = link.value, int.from_bytes(link.value[25:OLD_AT])
+        old = value[OLD_AT : OLD_AT + length]
+        return cls(
+            row, link, value[:ID], value[OLD_AT + length :], bool(value[ID]),
+            int.from_bytes(value[17:25]), Link.of(old) if old else None, chosen_s,
+        )  # fmt: skip
+
+    @property
+    def asked_by(self) -> int:
+        """The number of the transaction that wrote this value; -1: it is none of theirs."""
+        number = int(self.value) if self.value.isdigit() else 0
+        return (number - FIRST_VALUE) // VALUES if number >= FIRST_VALUE and not self.tombstone else -1
+
+    def is_undone(self, link: Link) -> bool:
+        """Whether this is what the row comes to if it is rolled back."""
+        if self.old is not None:
+            return link.write == self.old.write
+        return link.tombstone and link.identity == self.link.identity and not link.proposal
+
+    def is_done(self, link: Link) -> bool:
+        """Whether it is what the row comes to if it is committed."""
+        new = self.link.identity, self.link.replaced, self.tombstone, self.expires_ms, self.value
+        return link.write == new and link.proposal == self.link.proposal
+
+
+def rows_in(decision: bytes) -> Iterator[bytes]:
+    """What a decision names."""
+    at = 1
+    while at < len(decision):
+        end = at + 4 + int.from_bytes(decision[at : at + 4])
+        yield decision[at + 4 : end]
+        at = end
+
+
+class Decision(NamedTuple):
+    """Of a transaction, first chosen at `chosen_s`, and first accepted at `staged_s`."""
+
+    committed: bool
+    rows: tuple[bytes, ...]
+    staged_s: float
+    chosen_s: float
+
+
+class Settlements:
+    """Of one world, once its chains are linked."""
+
+    def __init__(self, world: "TransactionWorld", chains: Chains) -> None:
+        self._world, self._rows = world, chains.rows
+        self._intents: defaultdict[bytes, list[Intent]] = defaultdict(list)  # by transaction
+        self._decisions: dict[bytes, Decision] = {}
+        self._unsure = set[bytes]()  # transactions of whose decision or intents some may be lost
+        self._rolled_back = set[bytes]()  # identities of intents
+        self.counts: Counter[str] = Counter()
+
+    def judge(
+        self, transacts: Sequence[Transact], sweeps: Sequence[Sweep], asked: Sequence[Operation]
+    ) -> Counter[str]:
+        """All of it; what was met."""
+        for row, seen in self._rows.items():
+            if s.bucket_of(row) == DECISIONS:
+                self._note_decision(row, seen)
+            else:
+                self._note_intents(row, seen)
+        for transaction in self._intents.keys() | self._decisions.keys():
+            self._judge_atomic(transaction)
+        committed = self._judge_answers(transacts)
+        for sweep in sweeps:
+            self._judge_sweep(sweep)
+        history = [*committed, *self._single(asked), *self._swept(sweeps)]
+        for anomaly in judge(history, self._orders(), self._rolled_back):
+            self._world.blame(anomaly.kind, anomaly.text)
+        self.counts["judged together"] += len(history)
+        self.counts["transactions committed"] += sum(each.committed for each in self._decisions.values())
+        self.counts["transactions ended by others"] += sum(
+            not each.committed for each in self._decisions.values()
+        )
+        return self.counts
+
+    # --- what was chosen -------------------------------------------------------------------------
+
+    def _note_decision(self, row: bytes, seen: Row) -> None:
+        transaction = s.key_of_bytes(row)
+        if seen.ruined_s >= 0:
+            self._unsure.add(transaction)
+            return
+        before = b""
+        for link in seen.links:
+            word = b"" if link.tombstone else link.value[:1]
+            # Who came too late writes A where C was deleted: nobody is left who would go by that.
+            if word and before and not (word == b"A" and before[-1:] == b"-"):
+                self._world.blame(
+                    "decisions", f"{before!r} was decided of {transaction.hex()}, then {word!r}"
+                )
+            if word and not before:
+                chosen = [
+                    (seen.staged_s[ballot], at)
+                    for ballot, at in seen.chosen.items()
+                    if Link.of(seen.records[ballot]).identity == link.identity
+                ]
+                staged_s, chosen_s = min(chosen, default=(0.0, FOREVER), key=lambda each: each[1])
+                rows = tuple(rows_in(link.value)) if word == b"C" else ()
+                self._decisions[transaction] = Decision(word == b"C", rows, staged_s, chosen_s)
+            before += word or b"-"
+
+    def _note_intents(self, row: bytes, seen: Row) -> None:
+        ballots = [ballot for ballot in sorted(seen.chosen) if seen.chosen[ballot] > seen.ruined_s]
+        intents: dict[bytes, Intent] = {}
+        for at, ballot in enumerate(ballots):
+            record = seen.records[ballot]
+            link = Link.of(record)
+            if not link.laid:
+                continue
+            intent = Intent.of(row, record, seen.chosen[ballot])
+            known = intents.setdefault(link.identity, intent)
+            if known.link.write != link.write:
+                self._blame("intents", intent, "was accepted anew, changed")
+            elif known is intent:
+                self._intents[intent.transaction].append(intent)
+                self._judge_place(intent, seen, ballots[at:])
+        if seen.ruined_s >= 0:  # and of those from before it nothing is told
+            laid = (Intent.of(row, record, 0.0) for record in seen.records.values() if Link.of(record).laid)
+            self._unsure.update(intent.transaction for intent in laid)
+
+    def _blame(self, check: str, intent: Intent, text: str) -> None:
+        name = f"{intent.transaction.hex()} on {s.key_of(intent.row)[1]}"
+        self._world.blame(check, f"intent {s.short(intent.link.identity)} of {name}: {text}")
+
+    def _judge_place(self, intent: Intent, seen: Row, ballots: list[bytes]) -> None:
+        """It took the place of what it holds, and only what it comes to takes its own."""
+        held, replaced = intent.old, intent.link.replaced
+        if replaced != (held.identity if held is not None else NOTHING):
+            self._blame("intents", intent, f"took the place of {s.short(replaced)}, and holds {held}"[:200])
+        records = [(ballot, Link.of(record)) for ballot, record in seen.records.items()]
+        same = [link for _, link in records if held and link.identity == held.identity and not link.laid]
+        if held is not None and not any(link.write == held.write for link in same):
+            self._blame("intents", intent, f"holds {held}, which was never there"[:200])
+        behind = (each for each in ballots if Link.of(seen.records[each]).identity != intent.link.identity)
+        upto = next(behind, b"\xff" * BALLOT)
+        came = [link for ballot, link in records if ballots[0] < ballot <= upto and not link.laid]
+        if upto in seen.chosen and not any(intent.is_done(link) or intent.is_undone(link) for link in came):
+            self._blame("intents", intent, f"{s.short(upto)} took its place before it was settled")
+        mine = [link for _, link in records if link.identity == intent.link.identity and not link.laid]
+        if not all(intent.is_done(link) or intent.is_undone(link) for link in mine):
+            self._blame("intents", intent, f"was settled as {mine[-1]}"[:250])
+        if intent.link.identity not in seen.place:  # else something was deleted, as it were
+            self._rolled_back.add(intent.link.identity)
+
+    def _came_to_be(self, intent: Intent) -> bool:
+        """Whether it was committed, on its row."""
+        seen = self._rows[intent.row]
+        place = seen.place.get(intent.link.identity)
+        return place is not None and intent.is_done(seen.links[place - 1])
+
+    def _judge_atomic(self, transaction: bytes) -> None:
+        intents, decision = self._intents.get(transaction, []), self._decisions.get(transaction)
+        if transaction in self._unsure:
+            self.counts["transactions behind a ruin"] += 1
+            return
+        committed = decision is not None and decision.committed
+        for intent in intents:
+            if self._came_to_be(intent) != committed:
+                self._blame("atomic", intent, f"its row holds it: {not committed}; decided: {decision}"[:250])
+        if decision is None or not committed:
+            return
+        laid = {intent.row: intent for intent in intents}
+        if {*decision.rows} != laid.keys():
+            self._world.blame(
+                "atomic", f"{transaction.hex()} is committed on {decision.rows}, laid on {laid.keys()}"
+            )
+        for intent in intents:
+            if intent.chosen_s > decision.staged_s:
+                self._blame("atomic", intent, "was chosen only once the transaction was committed")
+
+    # --- what was told -----------------------------------------------------------------------------
+
+    def _judge_answers(self, transacts: Sequence[Transact]) -> Iterator[Transaction]:
+        """What clients were told of transactions; those that were committed."""
+        by_number = {
+            intent.asked_by: transaction
+            for transaction, intents in self._intents.items()
+            for intent in intents
+            if intent.asked_by >= 0
+        }
+        by_version = {
+            intent.link.identity: transaction
+            for transaction, intents in self._intents.items()
+            for intent in intents
+        }
+        known = set[bytes]()
+        for transact in transacts:
+            transaction = by_number.get(transact.number, b"")
+            if transact.outcome == COMMITTED and transact.writes:
+                transaction = transaction or by_version.get(transact.versions[0], b"")
+                self._judge_committed(transact, transaction)
+            decision = self._decisions.get(transaction)
+            committed = decision is not None and decision.committed
+            known.add(transaction)
+            if committed and transact.outcome in (CONFLICT, REFUSED) and transaction not in self._unsure:
+                self._world.blame("answers", f"{transact} is committed")
+            if committed and transact.outcome == UNKNOWN:
+                self.counts["committed, and not known to be"] += 1
+            if committed or (transact.outcome == COMMITTED and not transact.writes):
+                yield self._together(transact, self._intents.get(transaction, []))
+        for transaction, decision in self._decisions.items():
+            if decision.committed and transaction not in known:
+                self.counts["committed, and of nobody"] += 1
+                writes = [(each.row, each.link.identity) for each in self._intents.get(transaction, [])]
+                yield Transaction(transaction.hex(), -1.0, FOREVER, (), self._there(writes))
+
+    def _judge_committed(self, transact: Transact, transaction: bytes) -> None:
+        """It is, by then, with all that was asked for."""
+        decision = self._decisions.get(transaction)
+        rows = [self._rows[self._world.row(CAS, part.key)] for part in transact.writes]
+        if transaction in self._unsure or any(seen.ruined_s >= 0 for seen in rows):
+            return
+        if decision is None or not decision.committed or decision.chosen_s > transact.end:
+            self._world.blame(
+                "answers", f"{transact}, and of {transaction.hex()} this was decided: {decision}"
+            )
+            return
+        laid = {intent.row: intent for intent in self._intents.get(transaction, [])}
+        for part, version in zip(transact.writes, transact.versions, strict=True):
+            intent = laid.get(self._world.row(CAS, part.key))
+            deletes = part.kind == DELETE
+            if intent is None or (intent.link.identity, intent.tombstone, intent.value) != (
+                version, deletes, part.value,
+            ):  # fmt: skip
+                self._world.blame("answers", f"{transact}: {part} is {intent}"[:300])
+            elif bool(intent.expires_ms) != bool(part.ttl_ms):
+                self._world.blame("answers", f"{transact}: {part} expires at {intent.expires_ms}")
+
+    def _judge_sweep(self, sweep: Sweep) -> None:
+        """Each page is in order, no longer than asked, and shows what was chosen."""
+        keys = [key for key, _, _ in sweep.rows]
+        if keys != sorted(set(keys)) or len(keys) > sweep.limit:
+            self._world.blame("scans", f"{sweep} shows {keys}")
+        for key, value, version in sweep.rows:
+            seen = self._rows[self._world.row(CAS, key.decode())]
+            place = seen.place.get(version)
+            if place is None and seen.ruined_s < 0:
+                self._world.blame("scans", f"{sweep} shows {s.short(version)} of {key!r}, not in the chain")
+            elif place is not None and (
+                seen.links[place - 1].value != value or seen.links[place - 1].tombstone
+            ):
+                self._world.blame(
+                    "scans", f"{sweep} shows {value!r} of {key!r}: {seen.links[place - 1]}"[:250]
+                )
+
+    # --- what is judged together ---------------------------------------------------------------------
+
+    def _orders(self) -> dict[bytes, list[Version]]:
+        return {
+            row: [Version(link.identity, link.value, link.goes) for link in seen.links]
+            for row, seen in self._rows.items()
+            if self._counts(row)
+        }
+
+    def _counts(self, row: bytes) -> bool:
+        return self._rows[row].ruined_s < 0 and s.bucket_of(row) != DECISIONS
+
+    def _there(self, writes: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Those of rows that count."""
+        return [(row, version) for row, version in writes if self._counts(row)]
+
+    def _together(self, transact: Transact, intents: list[Intent]) -> Transaction:
+        reads = list[Read]()
+        for part in transact.parts:
+            row = self._world.row(CAS, part.key)
+            if part.reads and self._counts(row):
+                absent = part.expected == HOLDS_NOTHING
+                reads.append(Read(row, None if absent else part.expected, part.shown))
+        # Of one key alone, and only read, nothing is asked once more.
+        start = transact.start if len(transact.parts) == 1 and not transact.writes else transact.asked_s
+        end = transact.end if transact.outcome == COMMITTED else FOREVER
+        writes = [(each.row, each.link.identity) for each in intents]
+        return Transaction(f"T{transact.number}", start, end, reads, self._there(writes))
+
+    def _single(self, asked: Sequence[Operation]) -> Iterator[Transaction]:
+        """What was asked of one register."""
+        places = {row: _by_proposal(seen) for row, seen in self._rows.items() if self._counts(row)}
+        for each in asked:
+            row = self._world.row(*each.row)
+            if not self._counts(row):
+                continue
+            name, end = f"#{each.number} {each.kind}", each.end
+            if each.outcome in (STORED, UNKNOWN) and each.kind != GET:
+                version = each.version if each.outcome == STORED else each.known_by
+                link = places[row].get(each.proposal) if each.proposal else None
+                version = link.identity if link is not None else version
+                if version in self._rows[row].place:  # else of what is stored others complain
+                    end = end if each.outcome == STORED else FOREVER
+                    yield Transaction(name, each.start, end, (), [(row, version)])
+            elif each.outcome in (FOUND, LOST) and not (each.kind == GET and each.level is Level.ONE):
+                read = Read(row, each.version or None, each.shown if each.found else None)
+                yield Transaction(name, each.start, end, [read])
+
+    def _swept(self, sweeps: Sequence[Sweep]) -> Iterator[Transaction]:
+        """What pages have shown: a read each, in no order."""
+        every = {row: s.key_of(row)[1].encode() for row in self._rows if s.bucket_of(row) == CAS.encode()}
+        for sweep in sweeps:
+            if sweep.outcome != FOUND or sweep.level is Level.ONE:
+                continue
+            shown = {key: (value, version) for key, value, version in sweep.rows}
+            for row, key in every.items():
+                if not (self._counts(row) and key.startswith(sweep.prefix.encode())):
+                    continue
+                if sweep.more and key > sweep.upto:
+                    continue
+                value, version = shown.get(key, (None, None))
+                read = Read(row, version, value)
+                yield Transaction(f"scan {sweep.number} of {key.decode()}", sweep.start, sweep.end, [read])
+
+
+def _by_proposal(seen: Row) -> dict[bytes, Link]:
+    return {link.proposal: link for link in seen.links if link.proposal}
