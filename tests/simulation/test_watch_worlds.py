@@ -15,7 +15,15 @@ MET = (
     "watch: change", "watch: mark of something", "watch: gap", "watch: elsewhere", "watch: from an old token",
     "watch: older told again", "record purged", "partition with a floor", "partition spilled",
 )  # fmt: skip
-QUICK: dict[str, int] = {}  # and from which seed on: one that catches it soon
+QUICK = {  # and from which seed on: one that catches it soon
+    "watch: a proof counts whatever was told of the other store": 12,
+    "watch: lines are there below the floor": 3,
+    "watch: a sequence is of any store": 25,
+    "watch: where nothing is proven it goes on from now": 0,
+    "watch: purges leave no trace": 1,
+    "watch: gaps are not told": 1,
+    "watch: a position moves before its changes are passed on": 0,
+}
 CPU_S_MAX = 60.0  # a tenth of it is enough
 
 
