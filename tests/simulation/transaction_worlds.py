@@ -166,8 +166,8 @@ class TransactionWorld(RegisterWorld):
         self.clockwork.run(self.clockwork.now + 0.5)
         while (left := self._left()) and self.clockwork.now < end:
             self.clockwork.run(self.clockwork.now + 0.5)
-        if left and (self.clocks_misled or self.history.stores_lost or self.doubted):
-            self.counts["spared: what is left may seem to be of days to come, or lacks replicas"] += 1
+        if left and self.clocks_misled:
+            self.counts["spared: what is left may seem to be of days to come"] += 1
             return
         for each in left[:3]:
             self.blame("left", f"{each}, {QUIET_S_MAX} s after all is well")
