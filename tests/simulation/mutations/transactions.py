@@ -95,14 +95,14 @@ left_out("an intent of another is settled as if it were of this one", Attempt, "
          "Next.PROPOSE if lies_here(record, self.expected) else Next.LOST",
          "Next.PROPOSE if record is not None and record.intent else Next.LOST")  # fmt: skip
 left_out("nobody ends what a dead coordinator has left", Help, "_looked",
-         "elif now.monotonic < self._due_s:", "elif True:")  # fmt: skip
+         "elif now.monotonic < self._due_s:", "elif now.monotonic < self._due_s + 15.0:")  # fmt: skip
 
 # --- intents -------------------------------------------------------------------------------------
 
 left_out("an intent does not hold what was there", proposers, "own",
          'old = found.record.blob if found.record is not None else b""', 'old = b""')  # fmt: skip
 left_out("an intent of what goes may be purged", proposers, "own",
-         "tombstone, expires_ms = False, 0", "pass")  # fmt: skip
+         "tombstone, expires_ms = False, 0", "tombstone = False")  # fmt: skip
 left_out("what is rolled back is another version", records, "settled",
          "old.expires_ms, old.proposal, old.descent",
          "old.expires_ms, old.proposal, record.descent")  # fmt: skip
