@@ -14,6 +14,7 @@ As in `stored.py`, the forms of what is stored are written down here once more:
                  or refused, is not
 """
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from basestore.consistency import Level
 from basestore.protocol.client import DELETE, HOLDS_NOTHING
 from tests.simulation import stored as s
-from tests.simulation.chains import BALLOT, DECISIONS, NOTHING, Chains, Link, Row
+from tests.simulation.chains import DECISIONS, NOTHING, Chains, Link, Row
 from tests.simulation.register_clients import CAS, FOUND, GET, LOST, REFUSED, STORED, UNKNOWN, Operation
 from tests.simulation.serializable import Read, Transaction, Version, judge
 from tests.simulation.transaction_clients import (
@@ -98,6 +99,22 @@ class Decision(NamedTuple):
     chosen_s: float
 
 
+class _Records:
+    """What was accepted of a row, by anybody. `of`: by identity, intents left out."""
+
+    def __init__(self, seen: Row) -> None:
+        self.links = {ballot: Link.of(record) for ballot, record in sorted(seen.records.items())}
+        self.of: defaultdict[bytes, list[Link]] = defaultdict(list)
+        self._ballots = [ballot for ballot, link in self.links.items() if not link.laid]
+        for ballot in self._ballots:
+            self.of[self.links[ballot].identity].append(self.links[ballot])
+
+    def between(self, after: bytes, upto: bytes) -> list[Link]:
+        """No intents. The last is included."""
+        first, end = bisect_right(self._ballots, after), bisect_right(self._ballots, upto)
+        return [self.links[ballot] for ballot in self._ballots[first:end]]
+
+
 class Settlements:
     """Of one world, once its chains are linked."""
 
@@ -160,43 +177,44 @@ class Settlements:
             before += word or b"-"
 
     def _note_intents(self, row: bytes, seen: Row) -> None:
+        records = _Records(seen)
         ballots = [ballot for ballot in sorted(seen.chosen) if seen.chosen[ballot] > seen.ruined_s]
         intents: dict[bytes, Intent] = {}
         for at, ballot in enumerate(ballots):
-            record = seen.records[ballot]
-            link = Link.of(record)
+            link = records.links[ballot]
             if not link.laid:
                 continue
-            intent = Intent.of(row, record, seen.chosen[ballot])
-            known = intents.setdefault(link.identity, intent)
-            if known.link.write != link.write:
-                self._blame("intents", intent, "was accepted anew, changed")
-            elif known is intent:
+            known = intents.get(link.identity)
+            if known is None:
+                intent = Intent.of(row, seen.records[ballot], seen.chosen[ballot])
+                intents[link.identity] = intent
                 self._intents[intent.transaction].append(intent)
-                self._judge_place(intent, seen, ballots[at:])
+                behind = (each for each in ballots[at:] if records.links[each].identity != link.identity)
+                self._judge_place(intent, seen, records, ballot, next(behind, None))
+            elif known.link.write != link.write:
+                self._blame("intents", known, "was accepted anew, changed")
         if seen.ruined_s >= 0:  # and of those from before it nothing is told
-            laid = (Intent.of(row, record, 0.0) for record in seen.records.values() if Link.of(record).laid)
+            laid = (Intent.of(row, seen.records[at], 0.0) for at, link in records.links.items() if link.laid)
             self._unsure.update(intent.transaction for intent in laid)
 
     def _blame(self, check: str, intent: Intent, text: str) -> None:
         name = f"{intent.transaction.hex()} on {s.key_of(intent.row)[1]}"
         self._world.blame(check, f"intent {s.short(intent.link.identity)} of {name}: {text}")
 
-    def _judge_place(self, intent: Intent, seen: Row, ballots: list[bytes]) -> None:
-        """It took the place of what it holds, and only what it comes to takes its own."""
+    def _judge_place(
+        self, intent: Intent, seen: Row, records: "_Records", ballot: bytes, upto: bytes | None
+    ) -> None:
+        """It took the place of what it holds, and only what it comes to takes its own. `upto`: the ballot of
+        what was chosen next."""
         held, replaced = intent.old, intent.link.replaced
         if replaced != (held.identity if held is not None else NOTHING):
             self._blame("intents", intent, f"took the place of {s.short(replaced)}, and holds {held}"[:200])
-        records = [(ballot, Link.of(record)) for ballot, record in seen.records.items()]
-        same = [link for _, link in records if held and link.identity == held.identity and not link.laid]
-        if held is not None and not any(link.write == held.write for link in same):
+        if held is not None and not any(held.write == link.write for link in records.of[held.identity]):
             self._blame("intents", intent, f"holds {held}, which was never there"[:200])
-        behind = (each for each in ballots if Link.of(seen.records[each]).identity != intent.link.identity)
-        upto = next(behind, b"\xff" * BALLOT)
-        came = [link for ballot, link in records if ballots[0] < ballot <= upto and not link.laid]
-        if upto in seen.chosen and not any(intent.is_done(link) or intent.is_undone(link) for link in came):
+        came = records.between(ballot, upto) if upto is not None else []
+        if upto is not None and not any(intent.is_done(link) or intent.is_undone(link) for link in came):
             self._blame("intents", intent, f"{s.short(upto)} took its place before it was settled")
-        mine = [link for _, link in records if link.identity == intent.link.identity and not link.laid]
+        mine = records.of[intent.link.identity]
         if not all(intent.is_done(link) or intent.is_undone(link) for link in mine):
             self._blame("intents", intent, f"was settled as {mine[-1]}"[:250])
         if intent.link.identity not in seen.place:  # else something was deleted, as it were
