@@ -109,8 +109,12 @@ class _Records:
         for ballot in self._ballots:
             self.of[self.links[ballot].identity].append(self.links[ballot])
 
+    def settled(self, after: bytes, upto: bytes) -> bool:
+        """Whether something that is no intent was accepted between these."""
+        return bool(self.between(after, upto))
+
     def between(self, after: bytes, upto: bytes) -> list[Link]:
-        """No intents. The last is included."""
+        """No intents. What has the last ballot is included."""
         first, end = bisect_right(self._ballots, after), bisect_right(self._ballots, upto)
         return [self.links[ballot] for ballot in self._ballots[first:end]]
 
@@ -180,12 +184,16 @@ class Settlements:
         records = _Records(seen)
         ballots = [ballot for ballot in sorted(seen.chosen) if seen.chosen[ballot] > seen.ruined_s]
         intents: dict[bytes, Intent] = {}
+        last: dict[bytes, bytes] = {}  # by identity: the ballot
         for at, ballot in enumerate(ballots):
             link = records.links[ballot]
             if not link.laid:
                 continue
             known = intents.get(link.identity)
-            if known is None:
+            # One that comes late is laid once more, where it was undone: it is undone again.
+            anew = known is not None and records.settled(last[link.identity], ballot)
+            last[link.identity] = ballot
+            if known is None or anew:
                 intent = Intent.of(row, seen.records[ballot], seen.chosen[ballot])
                 intents[link.identity] = intent
                 self._intents[intent.transaction].append(intent)
@@ -232,6 +240,7 @@ class Settlements:
             self.counts["transactions behind a ruin"] += 1
             return
         committed = decision is not None and decision.committed
+        self.counts["intents laid anew, behind the end"] += len(intents) - len({each.row for each in intents})
         for intent in intents:
             if self._came_to_be(intent) != committed:
                 self._blame("atomic", intent, f"its row holds it: {not committed}; decided: {decision}"[:250])
@@ -279,7 +288,8 @@ class Settlements:
         for transaction, decision in self._decisions.items():
             if decision.committed and transaction not in known:
                 self.counts["committed, and of nobody"] += 1
-                writes = [(each.row, each.link.identity) for each in self._intents.get(transaction, [])]
+                laid = self._intents.get(transaction, [])
+                writes = list({(each.row, each.link.identity): None for each in laid})
                 yield Transaction(transaction.hex(), -1.0, FOREVER, (), self._there(writes))
 
     def _judge_committed(self, transact: Transact, transaction: bytes) -> None:
@@ -347,7 +357,7 @@ class Settlements:
         # Of one key alone, and only read, nothing is asked once more.
         start = transact.start if len(transact.parts) == 1 and not transact.writes else transact.asked_s
         end = transact.end if transact.outcome == COMMITTED else FOREVER
-        writes = [(each.row, each.link.identity) for each in intents]
+        writes = list({(each.row, each.link.identity): None for each in intents})
         return Transaction(f"T{transact.number}", start, end, reads, self._there(writes))
 
     def _single(self, asked: Sequence[Operation]) -> Iterator[Transaction]:

@@ -27,7 +27,7 @@ from tests.simulation.transaction_clients import (
     Transact,
 )
 
-SEEDS = {8: WHOLE, 11: WHOLE, 64: Reduction(seconds=3.4)}
+SEEDS = {8: WHOLE, 11: WHOLE, 64: Reduction(seconds=5.0)}
 MET = (
     "Transact committed", "Transact conflict", "Transact unknown", "Sweep found", "begun anew",
     "transaction_helps", "transaction_aborts", "transactions committed", "transactions ended by others",
@@ -193,6 +193,21 @@ def test_what_is_accepted_once_more_is_as_it_was() -> None:
         descent=again.descent, intent=True,
     ).blob  # fmt: skip
     assert "intents" in scene.choose(row("x"), other).judged()
+
+
+def test_what_comes_late_is_laid_and_undone_once_more() -> None:
+    """By then the record before it was accepted under another ballot."""
+    undone_ = record("x", 30, 0, 1)
+    old = Record(X)
+    late = Intent((9).to_bytes(16), b"new", False, 0, undone_).encode()
+    again = Record.seal(
+        DIGESTER, row("x"), Version(40, 1, 40), late, proposal=old.proposal, descent=old.descent, intent=True
+    ).blob  # fmt: skip
+    assert undone().choose(row("x"), again).judged() == []
+    unsettled = undone().choose(row("x"), again, record("x", 50, 1))
+    assert unsettled.judged() == ["intents"]
+    scene = undone().choose(row("x"), again, record("x", 50, 1, 10, b"new"))
+    assert {*scene.judged()} == {"atomic"}
 
 
 @pytest.mark.parametrize(

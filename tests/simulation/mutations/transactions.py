@@ -36,7 +36,7 @@ CLIENTS_MAX = 12
 def _is_small(plan: Plan) -> bool:
     """Whether it is soon over."""
     few = len(plan.registers) <= CLIENTS_MAX and len(plan.machines) <= 3
-    return few and plan.seconds < 9.0 and not plan.moves and plan.theme != "nothing"
+    return few and plan.seconds < 9.5 and not plan.moves and plan.theme != "nothing"
 
 
 def left_out(name: str, target: Any, attribute: str, old: str, new: str) -> None:
