@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from basestore.consistency import Level
-from basestore.protocol.client import DELETE, HOLDS_NOTHING
+from basestore.protocol.client import DELETE, HOLDS_NOTHING, SET
 from tests.simulation import stored as s
 from tests.simulation.chains import DECISIONS, NOTHING, Chains, Link, Row
 from tests.simulation.register_clients import CAS, FOUND, GET, LOST, REFUSED, STORED, UNKNOWN, Operation
@@ -128,6 +128,7 @@ class Settlements:
         self._decisions: dict[bytes, Decision] = {}
         self._unsure = set[bytes]()  # transactions of whose decision or intents some may be lost
         self._rolled_back = set[bytes]()  # identities of intents
+        self._by_value: dict[bytes, dict[bytes, Link]] = {}  # by row
         self.counts: Counter[str] = Counter()
 
     def judge(
@@ -272,6 +273,9 @@ class Settlements:
         }
         known = set[bytes]()
         for transact in transacts:
+            if transact.is_alone:
+                yield from self._judge_alone(transact)
+                continue
             transaction = by_number.get(transact.number, b"")
             if transact.outcome == COMMITTED and transact.writes:
                 transaction = transaction or by_version.get(transact.versions[0], b"")
@@ -291,6 +295,40 @@ class Settlements:
                 laid = self._intents.get(transaction, [])
                 writes = list({(each.row, each.link.identity): None for each in laid})
                 yield Transaction(transaction.hex(), -1.0, FOREVER, (), self._there(writes))
+
+    def _judge_alone(self, transact: Transact) -> Iterator[Transaction]:
+        """It has no intent: its row tells."""
+        (part,) = transact.parts
+        row = self._world.row(CAS, part.key)
+        seen = self._rows[row]
+        if not self._counts(row):
+            return
+        mine = self._written(row).get(part.value) if part.kind == SET else None
+        if transact.outcome == COMMITTED:
+            (version,) = transact.versions
+            place = seen.place.get(version)
+            mine = seen.links[place - 1] if place is not None else None
+            told_s = seen.known_s[place] if place is not None else FOREVER
+            deletes = part.kind == DELETE
+            if mine is None or (mine.tombstone, mine.value) != (deletes, part.value) or told_s > transact.end:
+                self._world.blame("answers", f"{transact}, and it is {mine}"[:300])
+        elif mine is not None and transact.outcome in (CONFLICT, REFUSED):
+            self._world.blame("answers", f"{transact} is there: {mine}"[:300])
+        if mine is not None and bool(mine.expires_ms) != bool(part.ttl_ms):
+            self._world.blame("answers", f"{transact}: {part} expires at {mine.expires_ms}")
+        if mine is not None:
+            self.counts["transactions of one write"] += 1
+            yield self._whole(transact, [(row, mine.identity)])
+
+    def _written(self, row: bytes) -> dict[bytes, Link]:
+        """By value, what stands in the chain; the first of those that are alike."""
+        found = self._by_value.get(row)
+        if found is None:
+            found = self._by_value[row] = {}
+            for link in self._rows[row].links:
+                if not link.tombstone:
+                    found.setdefault(link.value, link)
+        return found
 
     def _judge_committed(self, transact: Transact, transaction: bytes) -> None:
         """It is, by then, with all that was asked for."""
@@ -348,6 +386,9 @@ class Settlements:
         return [(row, version) for row, version in writes if self._counts(row)]
 
     def _together(self, transact: Transact, intents: list[Intent]) -> Transaction:
+        return self._whole(transact, list({(each.row, each.link.identity): None for each in intents}))
+
+    def _whole(self, transact: Transact, writes: list[tuple[bytes, bytes]]) -> Transaction:
         reads = list[Read]()
         for part in transact.parts:
             row = self._world.row(CAS, part.key)
@@ -357,7 +398,6 @@ class Settlements:
         # Of one key alone, and only read, nothing is asked once more.
         start = transact.start if len(transact.parts) == 1 and not transact.writes else transact.asked_s
         end = transact.end if transact.outcome == COMMITTED else FOREVER
-        writes = list({(each.row, each.link.identity): None for each in intents})
         return Transaction(f"T{transact.number}", start, end, reads, self._there(writes))
 
     def _single(self, asked: Sequence[Operation]) -> Iterator[Transaction]:

@@ -185,6 +185,13 @@ left_out("a coordinator that was ended by others has it committed", Transaction,
          "        self._commit(result.order, now)\n"
          "    elif verdict == ABORTED:")  # fmt: skip
 
+left_out("a write alone is committed though it is lost", Transaction, "_write_alone",
+         "if isinstance(result, Done) and result.outcome == OUTCOME_STORED:",
+         "if isinstance(result, Done):\n"
+         "            result = result._replace(version=result.version or bytes(24))")  # fmt: skip
+left_out("a write alone of which nobody knows has done nothing", Transaction, "_write_alone",
+         "undecided() if unknown else result", "contended(part.name, result)")  # fmt: skip
+
 # --- who helps, and what is left ---------------------------------------------------------------------
 
 left_out("who ends it writes over what was decided", helping, "abort",
