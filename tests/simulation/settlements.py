@@ -252,7 +252,8 @@ class Settlements:
             self._world.blame(
                 "atomic", f"{transaction.hex()} is committed on {decision.rows}, laid on {laid.keys()}"
             )
-        for intent in intents:
+        first = {intent.row: intent for intent in reversed(intents)}
+        for intent in first.values():
             if intent.chosen_s > decision.staged_s:
                 self._blame("atomic", intent, "was chosen only once the transaction was committed")
 
