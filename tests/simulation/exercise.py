@@ -73,7 +73,7 @@ OF_TRANSACTIONS = {
     "committed, and not known to be": 8, "fault: crash of coordinator": 20, "fault: pause of coordinator": 3,
     "crash of coordinator laying intents": 8, "crash of coordinator validating": 2,
     "crash of coordinator deciding": 2, "crash of coordinator settling": 3,
-    "waited for a second or longer": 15, "set/4 stored": 300, "set/2 stored": 150, "set/2 lost": 200,
+    "waited for a second or longer": 4, "set/4 stored": 300, "set/2 stored": 150, "set/2 lost": 200,
     "moves: ended": 8, "fault: wipe": 2, "fault: crash": 10, "fault: pause": 4, "fault: clock beyond": 3,
     "record purged": 50,
 }  # fmt: skip
