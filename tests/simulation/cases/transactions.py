@@ -270,13 +270,18 @@ def a_home_lays_intents_for_others() -> None:
 
 @shows(
     "what was only read is not looked at again", "what was read may be another version by now",
-    "what was not there may be there by now",
 )  # fmt: skip
 def what_was_only_read_is_looked_at_again() -> None:
     world = TransactionWorld()
     first = world.put_register(0, "a", "1").version
     world.put_register(1, "a", "2")
     assert isinstance(world.answered(world.transact(2, reads("a", first), sets("b", "1"))), Failed)
+
+
+@shows("what held nothing when it was read is not locked")
+def what_held_nothing_when_it_was_read_is_locked() -> None:
+    world = TransactionWorld()
+    world.put_register(0, "a", "1")
     assert isinstance(world.answered(world.transact(2, reads("a", HOLDS_NOTHING), sets("b", "1"))), Failed)
 
 

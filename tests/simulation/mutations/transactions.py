@@ -163,9 +163,9 @@ left_out("what was read may lie under an intent of another", Transaction, "_look
          "from basestore.repair.intents import before\n"
          "    record = before(result.record) if isinstance(result, Done) else None")  # fmt: skip
 left_out("what was read may be another version by now", Transaction, "_holds",
-         "return record.known_as == part.expected", "return True")  # fmt: skip
-left_out("what was not there may be there by now", Transaction, "_holds",
-         "return (part.expected == HOLDS_NOTHING) is not live", "return True")  # fmt: skip
+         "and record.known_as == part.expected", "")  # fmt: skip
+left_out("what held nothing when it was read is not locked", Transaction, "__init__",
+         "if part.writes is not None]", "if part.writes is not None and not part.absent]")  # fmt: skip
 left_out("what has expired since it was read is there", Transaction, "_holds",
          "live = record.live(time_ms)", "live = True")  # fmt: skip
 left_out("it is proposed again under a later ballot", Proposer, "_prepare",
