@@ -1,0 +1,218 @@
+"""How a lock is taken, kept, lost and given back. Covers `client/coordination/tenure.py` and
+`client/coordination/lease.py`; a register stands for the cluster, and a hand for the clock."""
+
+from typing import Any
+
+import pytest
+
+from basestore.client.coordination.lease import Wanted, changing, giving, renewing, taking
+from basestore.client.coordination.tenure import Claim, Take, Tenure
+from basestore.client.coordination.transaction import Row
+from basestore.consistency import Level, Outcome
+from basestore.errors import Conflict, InvalidRequest, LeaseLost, LockHeld, OutcomeUnknown, Overloaded
+from basestore.leases import BELIEVED, ENDED, EPHEMERAL_MAX, Holding
+from basestore.protocol.client import SET
+from basestore.repair.version import Identity, Version
+from basestore.results.receipts import ReadResult, Receipt
+
+A, B = b"a" * 16, b"b" * 16
+LEASE_MS = 10_000
+
+
+class Lock:
+    """Its register, and what is asked of it. `fails`: errors of the next requests; `done`: though they "
+    "fail."""
+
+    def __init__(self) -> None:
+        self.value: bytes | None = None
+        self.number = 0
+        self.fails: list[Exception | None] = []
+        self.done = False
+        self.keys: dict[tuple[str, bytes], bytes] = {}
+
+    @property
+    def version(self) -> Version | None:
+        return Version(self.number, 1, 1) if self.value is not None else None
+
+    @property
+    def row(self) -> Holding:
+        assert self.value is not None
+        return Holding.decode(self.value)
+
+    def read_lock(self, name: bytes) -> Any:
+        return ("read",)
+
+    def write_lock(self, name: bytes, row: bytes, version: Version | None) -> Any:
+        return "write", row, version
+
+    def commit(self, rows: list[Row], timeout: float | None) -> Any:
+        return "commit", rows
+
+    def ask(self, request: Any) -> Any:
+        error = self.fails.pop(0) if self.fails else None
+        if error is not None and not self.done:
+            raise error
+        told = getattr(self, f"_{request[0]}")(*request[1:])
+        if error is not None:
+            raise error
+        return told
+
+    def _read(self) -> ReadResult:
+        found = self.value is not None
+        return ReadResult(found, self.value, self.version, None, Level.SERIAL, 2, 2, False, 0)
+
+    def _write(self, row: bytes, version: Version | None) -> Receipt:
+        stored = version == self.version
+        if stored:
+            self.value, self.number = row, self.number + 1
+        outcome, better = (Outcome.STORED, None) if stored else (Outcome.LOST, self.version)
+        identity = Identity(b"p" * 8, self.version, b"c" * 8) if stored else Identity(b"p" * 8)
+        value = None if stored else self.value
+        return Receipt(outcome, None, identity, Level.SERIAL, 2, 2, {}, better, 0, b"", value=value)
+
+    def _commit(self, rows: list[Row]) -> list[Version]:
+        first, *others = rows
+        if self.version is None or first.expected != self.version.encode():
+            raise Conflict("conflict")
+        self._write(first.value, self.version)
+        for row in others:
+            if row.kind == SET:
+                self.keys[row.bucket, row.key] = row.value
+            else:
+                self.keys.pop((row.bucket, row.key), None)
+        assert self.version is not None
+        return [self.version] * len(rows)
+
+
+class Hand:
+    """A clock that goes as it is told: by each pause, so much faster or slower than it says."""
+
+    def __init__(self, rate: float = 1.0) -> None:
+        self.now, self.rate = 0.0, rate
+
+    def __call__(self) -> float:
+        return self.now
+
+    def carry(self, steps: Any, lock: Lock) -> Any:
+        """What the steps return; pauses pass at once."""
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, float):
+                    self.now += step
+                    step = steps.send(None)
+                    continue
+                try:
+                    told = lock.ask(step)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the steps have it
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(told)
+        except StopIteration as end:
+            return end.value
+
+
+def wanted(wait_s: float | None = None) -> Wanted:
+    return Wanted.of(b"jobs", LEASE_MS / 1e3, wait_s, "me", None)
+
+
+def taken(lock: Lock, holder: bytes = A, wait_s: float | None = None, hand: Hand | None = None) -> Tenure:
+    hand = hand or Hand()
+    tenure: Tenure = hand.carry(taking(lock, wanted(wait_s), holder, hand), lock)
+    return tenure
+
+
+class TestTaking:
+    def test_what_is_free_is_taken_at_once_and_each_time_under_a_greater_token(self) -> None:
+        lock = Lock()
+        for token in (1, 2, 3):
+            tenure = taken(lock, wait_s=0)
+            assert (tenure.row.token, lock.row.holder) == (token, A)
+            assert Hand().carry(giving(lock, wanted(), tenure), lock)
+            assert (lock.row.token, lock.row.holder) == (token, b"")
+
+    def test_what_another_holds_is_not(self) -> None:
+        lock = Lock()
+        taken(lock)
+        for wait_s in (0, 3):
+            with pytest.raises(LockHeld, match="is held, by me"):
+                taken(lock, B, wait_s)
+        assert lock.row.holder == A
+
+    def test_what_stands_still_for_long_is_taken_with_its_ephemeral_keys(self) -> None:
+        lock, hand = Lock(), Hand()
+        tenure = taken(lock)
+        change = Row("cas", b"here", SET, b"", b"1", 0)
+        Hand().carry(changing(lock, wanted(), tenure, (("cas", b"here"),), change), lock)
+        assert lock.keys
+        assert taken(lock, B, None, hand).row.token == 2
+        assert ENDED * LEASE_MS / 1e3 <= hand.now < ENDED * LEASE_MS / 1e3 + 1
+        assert not lock.keys
+
+    def test_errors_that_pass_are_waited_out_and_others_are_told(self) -> None:
+        lock = Lock()
+        lock.fails = [Overloaded("overloaded"), None, Overloaded("overloaded")]
+        assert taken(lock).row.token == 1
+        lock = Lock()
+        lock.fails = [Overloaded("overloaded")]
+        with pytest.raises(Overloaded):
+            taken(lock, wait_s=0)
+        lock.value = b"rubbish"
+        with pytest.raises(InvalidRequest, match="written by something else"):
+            taken(lock)
+
+    def test_one_that_was_taken_unknown_is_found_to_be_ones_own(self) -> None:
+        lock = Lock()
+        lock.fails, lock.done = [None, OutcomeUnknown("unknown", None, None)], True
+        assert taken(lock, hand=Hand()).row.holder == A == lock.row.holder
+
+    @pytest.mark.parametrize("seconds", [0, 0.1, 601, "x"])
+    def test_a_time_that_makes_no_sense_is_refused(self, seconds: Any) -> None:
+        with pytest.raises(InvalidRequest, match="it lasts"):
+            Wanted.of(b"jobs", seconds, None, "", None)
+
+
+class TestKeeping:
+    def test_it_is_believed_from_when_the_last_renewal_was_sent(self) -> None:
+        lock, hand = Lock(), Hand()
+        tenure = taken(lock, hand=hand)
+        assert tenure.believed_until_s == BELIEVED * LEASE_MS / 1e3
+        hand.now = 4.0
+        hand.carry(renewing(lock, b"jobs", tenure, hand), lock)
+        assert tenure.believed_until_s == 4.0 + BELIEVED * LEASE_MS / 1e3
+
+    def test_a_renewal_whose_outcome_is_not_known_adds_no_time_by_itself(self) -> None:
+        lock, hand = Lock(), Hand()
+        tenure = taken(lock, hand=hand)
+        hand.now = 4.0
+        lock.fails, lock.done = [OutcomeUnknown("unknown", None, None)], True
+        hand.carry(renewing(lock, b"jobs", tenure, hand), lock)
+        assert tenure.version == lock.version
+        assert tenure.believed_until_s > 4.0 + BELIEVED * LEASE_MS / 1e3
+
+    def test_it_is_lost_to_whoever_has_taken_its_place(self) -> None:
+        lock = Lock()
+        tenure = taken(lock)
+        taken(lock, B)
+        with pytest.raises(LeaseLost, match="held by me now"):
+            Hand().carry(renewing(lock, b"jobs", tenure), lock)
+        assert not Hand().carry(giving(lock, wanted(), tenure), lock)
+        assert lock.row.holder == B
+
+    def test_two_never_believe_at_once_though_one_clock_is_a_quarter_faster(self) -> None:
+        """The holder's is slow, that of who waits is fast: of a time of 12.5 s by that one 10 s pass."""
+        holder = Tenure(Holding(1, A, "", LEASE_MS, 0), Version(1, 1, 1), 0.0)
+        claim, version = Claim(B, "", LEASE_MS), Version(1, 1, 1)
+        found = ReadResult(True, holder.row.encode(), version, None, Level.SERIAL, 2, 2, False, 0)
+        fast, slow = 1.25, 1 / 1.25
+        real_s = 0.0
+        while not isinstance(claim.look(found, real_s * fast, 0), Take):
+            real_s += 0.01
+        assert real_s * slow > holder.believed_until_s
+
+    def test_so_many_ephemeral_keys_and_no_more(self) -> None:
+        lock = Lock()
+        tenure = taken(lock)
+        keys = tuple(("cas", b"%d" % number) for number in range(EPHEMERAL_MAX + 1))
+        with pytest.raises(InvalidRequest, match="ephemeral"):
+            Hand().carry(changing(lock, wanted(), tenure, keys, Row(*keys[-1], SET, b"", b"", 0)), lock)
