@@ -126,9 +126,12 @@ class Clipping:
     def _clip(self, outbox: Outbox, requests: Sequence[Any], now: Instant) -> list[Any]:
         for limits in self._limits.values():
             limits.begin(int(now.monotonic * SECOND_NS))
-        let_in = []
+        let_in: list[Any] = []
         for request in requests:
             kind = type(request)
+            if kind is Commit:
+                self._clip_commit(outbox, request, let_in)
+                continue
             limited = kind in _SINGLE or kind in _MANY or kind is Scan
             if not limited or request.bucket not in self._limits:
                 let_in.append(request)
@@ -149,10 +152,23 @@ class Clipping:
                     self._turn_away(outbox, single, refusal)
         return let_in
 
-    def _turn_away(self, outbox: Outbox, request: Any, refusal: Refusal) -> None:
+    def _clip_commit(self, outbox: Outbox, request: Commit, let_in: list[Any]) -> None:
+        """A transaction is let in if each of its keys would be; the first that is over a limit tells why."""
+        for bucket, key in zip(request.buckets, request.keys, strict=True):
+            limits = self._limits.get(bucket)
+            if limits is None:
+                continue
+            asked = digest(self._seed, self._stems[bucket], key) if limits.of_keys else key
+            if refusal := limits.ask(asked):
+                self._turn_away(outbox, request, refusal, bucket)
+                return
+        let_in.append(request)
+
+    def _turn_away(self, outbox: Outbox, request: Any, refusal: Refusal, bucket: str = "") -> None:
+        bucket = bucket or request.bucket
         self._metrics.count("clipped_by_key" if refusal.of_key else "clipped_by_bucket")
-        self._over[self._place[request.bucket] + refusal.of_key] += 1
-        options, of = self._options[request.bucket], f"bucket {request.bucket!r}"
+        self._over[self._place[bucket] + refusal.of_key] += 1
+        options, of = self._options[bucket], f"bucket {bucket!r}"
         setting, per_s = "requests_per_s", options.requests_per_s
         if refusal.of_key:
             setting, per_s, of = "key_requests_per_s", options.key_requests_per_s, f"each key of {of}"

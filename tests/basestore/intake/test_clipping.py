@@ -12,10 +12,10 @@ from basestore.cli.cluster.status import row
 from basestore.cli.data.receipts import receipt_line
 from basestore.config import BucketOptions
 from basestore.consistency import Level, Outcome
-from basestore.errors import Overloaded
+from basestore.errors import InvalidRequest, Overloaded
 from basestore.intake.clipping import SAMPLED
 from basestore.intake.figures import NOTES
-from basestore.protocol.client import Delete, Get, Scan, Set
+from basestore.protocol.client import SET, Commit, Delete, Get, Scan, Set
 from basestore.protocol.envelopes import unsealed
 from basestore.protocol.groups import GetMany, WriteMany, chosen, singly, together
 from basestore.protocol.operator import Counters, Explain, Status
@@ -158,6 +158,16 @@ def test_a_scan_counts_one_against_the_bucket_and_nothing_against_keys() -> None
     calls = [world.scan(0) for _ in range(4)]
     world.settle()
     assert [fate(call) for call in calls] == ["done"] * 3 + ["bucket"]
+
+
+@pytest.mark.parametrize("limits", [(3, 0), (0, 1)])
+def test_a_transaction_counts_for_each_of_its_keys_and_is_refused_as_a_whole(limits: tuple[int, int]) -> None:
+    world = limited(*limits)
+    one = Commit(0, 1000, ["default"] * 2, [b"k", b"l"], [SET] * 2, [b""] * 2, [b"v"] * 2, [0, 0])
+    first, second = (world.ask(0, numbered(one)) for _ in range(2))
+    world.settle()
+    assert getattr(first.reply(), "code", 0) == InvalidRequest.code  # it was let in
+    assert fate(second) == ("bucket" if limits[0] else "key")
 
 
 def test_operators_and_replicas_are_not_limited_and_each_node_has_its_own_limit() -> None:
