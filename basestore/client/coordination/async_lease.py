@@ -116,11 +116,14 @@ class Lease:
         # What the block has raised goes on as it is; that it was cancelled from here ends here.
         cancelled = isinstance(error, anyio.get_cancelled_exc_class())
         told = (kind, error, trace) if cancelled else (None, None, None)
-        ended = bool(await self._tasks.__aexit__(*told))
+        try:
+            ended = bool(await self._tasks.__aexit__(*told))
+        finally:  # who was cancelled from further outside has no more use for it
+            if self._lost is None:
+                with anyio.move_on_after(GIVING_S, shield=True):
+                    await self._give()
         if self._lost is not None:
             raise self._lost
-        with anyio.move_on_after(GIVING_S, shield=True):
-            await self._give()
         return cancelled and ended
 
     async def _give(self) -> None:

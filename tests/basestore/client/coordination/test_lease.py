@@ -122,6 +122,13 @@ def taken(lock: Lock, holder: bytes = A, wait_s: float | None = None, hand: Hand
     return tenure
 
 
+def taken_again(lock: Lock) -> Tenure:
+    """Renewed by somebody who has not told this holder."""
+    tenure = Tenure(lock.row, Version(lock.number, 1, 1), 0.0)
+    Hand().carry(renewing(lock, b"jobs", tenure, Hand()), lock)
+    return tenure
+
+
 class TestTaking:
     def test_what_is_free_is_taken_at_once_and_each_time_under_a_greater_token(self) -> None:
         lock = Lock()
@@ -216,3 +223,130 @@ class TestKeeping:
         keys = tuple(("cas", b"%d" % number) for number in range(EPHEMERAL_MAX + 1))
         with pytest.raises(InvalidRequest, match="ephemeral"):
             Hand().carry(changing(lock, wanted(), tenure, keys, Row(*keys[-1], SET, b"", b"", 0)), lock)
+
+
+class TestChanging:
+    KEYS = (("cas", b"here"),)
+    CHANGE = Row("cas", b"here", SET, b"", b"1", 0)
+
+    def change(self, lock: Lock, tenure: Tenure) -> None:
+        Hand().carry(changing(lock, wanted(), tenure, self.KEYS, self.CHANGE), lock)
+
+    def test_one_whose_outcome_is_not_known_is_found_done_and_not_done_twice(self) -> None:
+        lock = Lock()
+        tenure = taken(lock)
+        lock.fails, lock.done = [OutcomeUnknown("unknown", None, None)], True
+        self.change(lock, tenure)
+        assert (lock.number, tenure.version, tenure.row.keys) == (2, lock.version, self.KEYS)
+
+    def test_one_whose_outcome_is_not_known_is_found_not_done_and_done_once_more(self) -> None:
+        lock = Lock()
+        tenure = taken(lock)
+        lock.fails = [OutcomeUnknown("unknown", None, None)]
+        self.change(lock, tenure)
+        assert (lock.number, lock.row.keys, lock.keys) == (2, self.KEYS, {("cas", b"here"): b"1"})
+        assert tenure.version == lock.version
+
+    def test_where_a_renewal_has_come_between_it_is_made_anew(self) -> None:
+        lock = Lock()
+        tenure, stale = taken(lock), taken_again(lock)
+        assert stale.version != tenure.version
+        self.change(lock, tenure)
+        assert (lock.row.keys, tenure.version) == (self.KEYS, lock.version)
+
+    def test_a_conflict_of_the_key_itself_is_told(self) -> None:
+        lock = Lock()
+        tenure = taken(lock)
+        lock.fails = [Conflict("conflict: of the key")]
+        with pytest.raises(Conflict, match="of the key"):
+            self.change(lock, tenure)
+        assert not lock.row.keys
+
+    def test_it_is_lost_where_another_has_the_lock(self) -> None:
+        lock = Lock()
+        tenure = taken(lock)
+        taken(lock, B)
+        with pytest.raises(LeaseLost):
+            self.change(lock, tenure)
+        assert not lock.keys
+
+    def test_it_is_lost_too_where_the_same_holder_has_taken_it_again(self) -> None:
+        """By another lease: what was done under this one may have been done beside a holder between."""
+        lock = Lock()
+        tenure = taken(lock)
+        lock.value = tenure.row._replace(token=9).encode()
+        lock.number += 1
+        with pytest.raises(LeaseLost):
+            self.change(lock, tenure)
+
+    def test_it_adds_time_from_when_it_was_sent(self) -> None:
+        lock = Lock()
+        tenure = Tenure(taken(lock).row, Version(1, 1, 1), -1e9)
+        self.change(lock, tenure)
+        assert tenure.believed_until_s > 0
+
+
+class TestGiving:
+    def test_with_ephemeral_keys_they_go_at_once(self) -> None:
+        lock = Lock()
+        tenure = taken(lock)
+        Hand().carry(
+            changing(lock, wanted(), tenure, TestChanging.KEYS, TestChanging.CHANGE), lock
+        )  # fmt: skip
+        assert Hand().carry(giving(lock, wanted(), tenure), lock)
+        assert (lock.row.holder, lock.row.keys, lock.keys) == (b"", (), {})
+
+    def test_what_another_has_with_its_keys_is_left(self) -> None:
+        lock = Lock()
+        tenure = taken(lock)
+        Hand().carry(changing(lock, wanted(), tenure, TestChanging.KEYS, TestChanging.CHANGE), lock)
+        taken(lock, B)
+        lock.keys["cas", b"here"] = b"of another"
+        assert not Hand().carry(giving(lock, wanted(), tenure), lock)
+        assert (lock.row.holder, lock.keys) == (B, {("cas", b"here"): b"of another"})
+
+
+class TestClaim:
+    def look(self, claim: Claim, holding: Holding, number: int, now: float) -> Any:
+        found = ReadResult(True, holding.encode(), Version(number, 1, 1), None, Level.SERIAL, 2, 2, False, 0)
+        return claim.look(found, now, 7)
+
+    def test_each_renewal_counts_anew(self) -> None:
+        claim, held = Claim(B, "", LEASE_MS), Holding(1, A, "", LEASE_MS, 0)
+        for number in range(1, 4):
+            assert not isinstance(self.look(claim, held, number, number * 10.0), Take)
+        last = 30.0 + ENDED * LEASE_MS / 1e3
+        assert not isinstance(self.look(claim, held, 3, last - 0.1), Take)
+        take = self.look(claim, held, 3, last)
+        assert isinstance(take, Take)
+        assert (take.row.token, take.ends, take.version) == (2, held, Version(3, 1, 1))
+
+    def test_it_counts_by_what_the_holder_has_said_and_not_by_what_itself_wants(self) -> None:
+        claim, held = Claim(B, "", 1000), Holding(1, A, "", LEASE_MS, 0)
+        self.look(claim, held, 1, 0.0)
+        assert not isinstance(self.look(claim, held, 1, ENDED * LEASE_MS / 1e3 - 0.1), Take)
+
+    def test_it_looks_again_soon_and_never_later_than_it_may_take_it(self) -> None:
+        claim = Claim(B, "", LEASE_MS)
+        assert self.look(claim, Holding(1, A, "", LEASE_MS, 0), 1, 0.0) == 0.5
+        assert self.look(claim, Holding(1, A, "", 1000, 0), 2, 0.0) == 0.1
+        assert self.look(claim, Holding(1, A, "", 1000, 0), 2, 1.2) == pytest.approx(0.05)
+
+    def test_its_own_and_what_is_free_it_takes_at_once(self) -> None:
+        claim = Claim(B, "me", LEASE_MS)
+        own = self.look(claim, Holding(4, B, "", LEASE_MS, 0), 1, 0.0)
+        assert isinstance(own, Take)
+        free = self.look(claim, Holding(5, b"", "", LEASE_MS, 0), 2, 0.0)
+        assert isinstance(free, Take)
+        assert [take.row.token for take in (own, free)] == [5, 6]
+        assert (free.ends, free.row.holder, free.row.owner, free.row.since_ms) == (None, B, "me", 7)
+        gone = claim.look(ReadResult(False, None, None, None, Level.SERIAL, 2, 2, False, 0), 0.0, 0)
+        assert isinstance(gone, Take)
+        assert (gone.row.token, gone.version) == (1, None)
+
+    def test_who_was_stopped_believes_nothing_when_it_goes_on(self) -> None:
+        tenure = Tenure(Holding(1, A, "", LEASE_MS, 0), Version(1, 1, 1), 0.0)
+        assert tenure.due_s < tenure.believed_until_s < ENDED * LEASE_MS / 1e3
+        tenure.renewed(tenure.row, Version(2, 1, 1), 3.0)
+        tenure.renewed(tenure.row, Version(3, 1, 1), 1.0)  # that was sent before it
+        assert tenure.believed_until_s == 3.0 + BELIEVED * LEASE_MS / 1e3
