@@ -98,38 +98,58 @@ def _fence(lease: "SyncLease") -> str:
 
 def _run(words: Sequence[str], lease: "SyncLease") -> int:
     """Run it to its end, or to that of the lease."""
-    environment = os.environ | {LOCK_VARIABLE: os.fsdecode(lease.name), FENCE_VARIABLE: _fence(lease)}
-    try:
-        child = subprocess.Popen(words, env=environment)
-    except OSError as error:
-        exits.say_error(f"{words[0]} cannot be run: {error.strerror}. The lock was given back")
-        return NOT_FOUND
+    with _Signals() as signals:
+        environment = os.environ | {LOCK_VARIABLE: os.fsdecode(lease.name), FENCE_VARIABLE: _fence(lease)}
+        try:
+            child = subprocess.Popen(words, env=environment)
+        except OSError as error:
+            exits.say_error(f"{words[0]} cannot be run: {error.strerror}. The lock was given back")
+            return NOT_FOUND
+        signals.hand_on(child)
 
-    def end(number: int, frame: FrameType | None) -> None:
-        child.send_signal(number)
+        def end_with_lease() -> None:
+            lease.ended.wait()
+            with suppress(LeaseLost):
+                lease.check()
+                return
+            _end(child)
 
-    def end_with_lease() -> None:
-        lease.ended.wait()
-        with suppress(LeaseLost):
-            lease.check()
-            return
-        _end(child)
-
-    before = signal.signal(signal.SIGTERM, end)
-    threading.Thread(target=end_with_lease, daemon=True).start()
-    try:
-        code = _waited(child)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        threading.Thread(target=end_with_lease, daemon=True).start()
+        code = child.wait()
     return 128 - code if code < 0 else code  # as a shell says that a signal has ended it
 
 
-def _waited(child: "subprocess.Popen[bytes]") -> int:
-    while True:
-        try:
-            return child.wait()
-        except KeyboardInterrupt:  # the child has it, too, and may take its time to end
-            continue
+class _Signals:
+    """What becomes of signals while a process runs, and from before it does: none of them may end the block
+    in which the lock is held while it runs on. SIGTERM is handed on; Ctrl-C it has itself, and may take its
+    time to end."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._ends = False
+
+    def __enter__(self) -> "_Signals":
+        self._before = {
+            number: signal.signal(number, self._heard)
+            for number in (signal.SIGTERM, signal.SIGINT)
+            if signal.getsignal(number) is not signal.SIG_IGN  # nor does the process hear it then
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        self._ends |= number == signal.SIGTERM
+        if self._child is not None and number == signal.SIGTERM:
+            self._child.send_signal(number)
+
+    def hand_on(self, child: "subprocess.Popen[bytes]") -> None:
+        """To this one; what was heard before, too."""
+        self._child = child
+        if self._ends:
+            child.terminate()
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:
@@ -138,6 +158,10 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
         child.wait(ENDING_S)
     except subprocess.TimeoutExpired:
         child.kill()
+
+
+class _NoCandidate(Exception):
+    """Who waits to be elected is to end."""
 
 
 @command("elect")
@@ -162,10 +186,12 @@ def elect_command(
     """
     if show:
         return _show(target, name)
-    over = threading.Event()
+    over, elected = threading.Event(), False
 
     def end(number: int, frame: FrameType | None) -> None:
         over.set()
+        if not elected:
+            raise _NoCandidate
 
     before = signal.signal(signal.SIGTERM, end)
     try:
@@ -173,6 +199,7 @@ def elect_command(
             open_store(target) as store,
             store.lease(name, seconds=seconds, wait=_waiting(wait, no_wait), owner=_owner(owner)) as lease,
         ):
+            elected = True
             told = {"elected": True, "token": lease.token, "fence": _fence(lease)}
             line = f"elected  fence {text.printable(os.fsencode(_fence(lease)))}"
             exits.announce(json.dumps(told) if target.json else line)
@@ -183,11 +210,13 @@ def elect_command(
 
             threading.Thread(target=end_with_lease, daemon=True).start()
             over.wait()
-            return exits.DONE
+    except _NoCandidate:
+        return exits.DONE
     except (LockHeld, LeaseLost) as error:
         return exits.tell(error, as_json=target.json)
     finally:
         signal.signal(signal.SIGTERM, before)
+    return exits.DONE
 
 
 def _show(target: Target, name: bytes) -> int:
