@@ -249,10 +249,13 @@ class TestChanging:
 
     def test_where_a_renewal_has_come_between_it_is_made_anew(self) -> None:
         lock = Lock()
-        tenure, stale = taken(lock), taken_again(lock)
-        assert stale.version != tenure.version
+        tenure = taken(lock)
         self.change(lock, tenure)
+        assert taken_again(lock).version != tenure.version
+        change = self.CHANGE._replace(value=b"2")
+        Hand().carry(changing(lock, wanted(), tenure, self.KEYS, change), lock)
         assert (lock.row.keys, tenure.version) == (self.KEYS, lock.version)
+        assert lock.keys == {("cas", b"here"): b"2"}
 
     def test_a_conflict_of_the_key_itself_is_told(self) -> None:
         lock = Lock()
