@@ -61,7 +61,12 @@ class Watching(threading.Thread):
         return {key: value for key, (_, value) in self.held.items()}
 
     def stop(self) -> None:
+        """It ends with the next that it is told: a write is."""
         self._stopped = True
+        with sync.connect(self._endpoints, timeout=2.0) as store:
+            store.set("the end", "")
+        self.join(WAIT_S)
+        assert not self.is_alive()
 
 
 def writes(cluster: Cluster, endpoints: list[str], first: int, count: int) -> Iterator[tuple[bytes, bytes]]:

@@ -8,6 +8,7 @@ import anyio
 
 import basestore
 import basestore.sync
+from basestore.client.coordination.transaction import SyncTransaction
 from basestore.sync import SyncSession, SyncStore
 
 ASYNC = ["trio", "asyncio"]
@@ -50,6 +51,27 @@ class Blocking:
     async def session(self, *tokens: str, **options: Any) -> AsyncIterator[Any]:
         with self._store.session(*tokens, **options) as session:
             yield BlockingSession(session)
+
+    @asynccontextmanager
+    async def transaction(self, **options: Any) -> AsyncIterator[Any]:
+        with self._store.transaction(**options) as transaction:
+            yield BlockingTransaction(transaction)
+
+    @asynccontextmanager
+    async def lease(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
+        with self._store.lease(*args, **options) as lease:
+            yield lease
+
+
+class BlockingTransaction:
+    """The same of a transaction, whose reads alone are waited for."""
+
+    def __init__(self, transaction: SyncTransaction) -> None:
+        self._transaction = transaction
+        self.set, self.delete = transaction.set, transaction.delete
+
+    async def get(self, *args: Any, **options: Any) -> Any:
+        return self._transaction.get(*args, **options)
 
 
 class BlockingSession(Blocking):

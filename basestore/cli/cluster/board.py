@@ -19,7 +19,7 @@ from basestore.metrics import OPERATIONS, Histogram
 from basestore.results.nodes import NodeState
 
 NONE = "-"
-_SELDOM = ("delete", "scan")
+_SELDOM = ("delete", "scan", "transaction")
 _HEADINGS = {"set": "SET/S", "delete": "DEL/S", "get": "GET/S", "scan": "SCAN/S", "transaction": "TXN/S"}
 COLUMNS_MIN = 80  # a narrower terminal is shown less
 _STYLES = {"up": "green", "down": "bold red"}
@@ -57,8 +57,8 @@ class _Grid:
     """A table. Columns whose name ends with `<` are of words, others of numbers; those whose name begins with
     `~` are left out where it is not wide."""
 
-    def __init__(self, wide: bool, *columns: str) -> None:
-        self.table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    def __init__(self, wide: bool, *columns: str, gap: int = 2) -> None:
+        self.table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
         self._shown = [wide or not column.startswith("~") for column in columns]
         for column in compress(columns, self._shown):
             justify = "left" if column.endswith("<") else "right"
@@ -117,7 +117,7 @@ def _note(view: View, states: Sequence[NodeState]) -> Text | None:
 
 def _requests(views: Sequence[View], wide: bool) -> Table:
     rates = [f"~{_HEADINGS[name]}" if name in _SELDOM else _HEADINGS[name] for name in OPERATIONS]
-    table = _Grid(wide, "NODE<", *rates, "FAILED/S", "WRITE P50", "P99", "READ P50", "P99")
+    table = _Grid(wide, "NODE<", *rates, "FAILED/S", "WRITE P50", "P99", "READ P50", "P99", gap=1)
     for view in views:
         failed = view.rate(view.failures)
         table.add_row(

@@ -46,6 +46,17 @@ async def in_session(store: Any) -> Any:
         return await session.get("k")
 
 
+async def in_transaction(store: Any) -> Any:
+    async with store.transaction() as transaction:
+        return await transaction.get("k")
+
+
+async def under_lease(store: Any) -> int:
+    async with store.lease("l", wait=0.0) as lease:
+        token: int = lease.token
+        return token
+
+
 # Every public call. A new one stands here, or in LOCAL if it asks no node.
 CALLS: dict[str, Call] = {
     "set": lambda store: store.set("k", "v"),
@@ -85,6 +96,9 @@ CALLS: dict[str, Call] = {
     "rebalance": lambda store: store.rebalance(),
     "cancel_moves": lambda store: store.cancel_moves(),
     "set_replication": lambda store: store.set_replication(2),
+    "locks": lambda store: store.locks(),
+    "transaction": in_transaction,
+    "lease": under_lease,
     "session": in_session,
 }
 SYNC_CALLS: dict[str, Call] = {

@@ -29,7 +29,7 @@ from basestore.protocol.anti_entropy import (
     Want,
     check_losses,
 )
-from basestore.protocol.client import Commit, Committed, Delete, Get, Scan, Set, Watch
+from basestore.protocol.client import Commit, Delete, Get, Scan, Set, Watch
 from basestore.protocol.codec import Message
 from basestore.protocol.feeds import Fed, Follow, MarkRow, More, PositionRow, Unfollow, UnservedRow
 from basestore.protocol.groups import (
@@ -226,9 +226,6 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
             several(blobs, n),
             several(big, n),
         )
-    ),
-    Committed: st.integers(0, 3).flatmap(
-        lambda n: st.builds(Committed, ids, st.just([bytes(24)] * n), several(big, n), several(big, n))
     ),
     Forward: st.builds(
         Forward,
