@@ -78,7 +78,7 @@ from basestore.protocol.operator import Inspect, Trace
 from basestore.protocol.replication import Keep
 from basestore.registers.registers import Registers
 from basestore.repair.clock import HybridClock
-from basestore.repair.version import Digester
+from basestore.repair.version import Digester, origin_of
 from basestore.replica.admission import Admission
 from basestore.replica.clock_ceiling import ClockCeiling, stored_ahead_ms, stored_ceiling
 from basestore.replica.disk_space import DiskSpace
@@ -116,7 +116,7 @@ class Node:
         self.peers = Peers(cluster.names, self.me, self.ready, cluster.drift_ms_max, spare, log.formers)
         self.peers.clock.open(now, vouched=config.clock_is_right, ahead_ms=stored_ahead_ms(engine))
         self.feature_level = open_level(self.group_commit, config, self.peers)
-        origin = (config.member.number + 1) << 48 | fresh.incarnation
+        origin = origin_of(config.member.number, fresh.incarnation)
         self.operations = Operations((fresh.incarnation & 0xFFFF) << 40)
         self.context = Context(
             placement, self.peers, self.operations, self.metrics, digester, self.feature_level,

@@ -50,6 +50,7 @@ _DESCENDS = 8
 LAID = 16
 MARKED = _TOMBSTONE | _EXPIRES  # flags of a record that may become due to be purged; LAID: of an intent
 _WORD_MAX = (1 << 64) - 1
+_INCARNATION_BITS: Final = 48
 # Where the value of a record begins, by those two flags.
 _VALUE_AT: Final = {
     flags: RECORD_BYTES_MIN
@@ -59,11 +60,21 @@ _VALUE_AT: Final = {
 }
 
 
+def origin_of(member: int, incarnation: int) -> int:
+    """Of this start of the node that is the member of this number, from 0."""
+    return (member + 1) << _INCARNATION_BITS | incarnation
+
+
+def member_of(origin: int) -> int:
+    """The number of its member."""
+    return (origin >> _INCARNATION_BITS) - 1
+
+
 class Version(NamedTuple):
     """The stamp of one write. Tuples order as versions do: by stamp, then by origin.
 
     stamp   hybrid logical clock: 48 bits of milliseconds since 1970, 16 of counter
-    origin  which start of which node made it: 16 bits of member, 48 of incarnation
+    origin  which start of which node made it: 16 bits of its member's number and 1, 48 of incarnation
     number  counts an origin's writes to a partition without gaps; follows from the first two
     """
 

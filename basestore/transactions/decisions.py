@@ -21,7 +21,7 @@ from basestore.registers.task import Task, Write
 from basestore.repair.compare_and_set import Attempt, Condition
 from basestore.repair.intents import ABORTED, commitment
 from basestore.repair.rule import Rule
-from basestore.repair.version import COUNTER_BITS, PROPOSAL_BYTES
+from basestore.repair.version import COUNTER_BITS, PROPOSAL_BYTES, member_of
 from basestore.rows import row_bucket
 from basestore.topology.buckets import DECISIONS
 
@@ -43,6 +43,11 @@ def lay(content: Content, condition: Condition, expected: bytes, transaction: by
     task = write(content, condition, expected, transaction, deadline)
     assert task.write is not None
     return task._replace(write=task.write._replace(attempt=task.write.attempt._replace(lays=transaction)))
+
+
+def coordinator_of(transaction: bytes) -> int:
+    """The number of the member that coordinates it."""
+    return member_of(int.from_bytes(transaction[_STAMP_BYTES:]))
 
 
 def write(

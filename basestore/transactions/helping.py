@@ -5,7 +5,8 @@ that is dead: there is nothing that it alone knows.
     look        what was decided of t? Nothing yet, mostly: its coordinator is about to
     again       in a moment, if the row holds the intent yet: its coordinator may have undone it, without a
                 word of that; and at once, if the row is settled meanwhile, and this is its home
-    abort       two seconds have passed: t is not to be committed any more, unless it is by now
+    abort       two seconds have passed, or its coordinator is known to be down: t is not to be committed any
+                more, unless it is by now
     settle      the row becomes what was decided, and all who wait for it go on
 
 At most one of these is under way for a row, whoever waits. Two seconds count from the ballot of t, by this
@@ -26,7 +27,7 @@ from basestore.registers.task import Done, Result, Task
 from basestore.repair.compare_and_set import lies_here
 from basestore.repair.intents import ABORTED, Intent, decided
 from basestore.repair.version import Record
-from basestore.transactions.decisions import abort, begun_ms, look, settle
+from basestore.transactions.decisions import abort, begun_ms, coordinator_of, look, settle
 
 PATIENCE_S: Final = 2.0
 STEP_S: Final = 2.0  # that one look, or one write, may take
@@ -83,6 +84,12 @@ class Helping:
         return len(self._helps)
 
 
+def is_alive(context: Context, transaction: bytes) -> bool:
+    """Whether the node is that coordinates it, as far as is known here: else nobody need wait for it."""
+    index = context.peers.index_of.get(coordinator_of(transaction))
+    return index is not None and context.peers.alive[index]
+
+
 class Help(Operation):
     """For one row, until it is settled."""
 
@@ -110,6 +117,7 @@ class Help(Operation):
     def begin(self, now: Instant, *, patient: bool) -> None:
         self._context.metrics.count("transaction_helps")
         age_s = (now.wall_ms - begun_ms(self.transaction)) / 1e3
+        patient = patient and is_alive(self._context, self.transaction)
         self._due_s = now.monotonic + (max(0.0, min(PATIENCE_S, PATIENCE_S - age_s)) if patient else 0.0)
         self._context.operations.issue(self)
         self._wait(now)

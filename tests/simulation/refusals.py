@@ -13,6 +13,7 @@ from basestore.cluster.outbox import Outbox
 from basestore.protocol.client import Failed, Shed, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import DEFERRABLE, Sealed, Skimmed, seal
+from basestore.repair.version import origin_of
 from basestore.storage.engine import Batch
 from basestore.transport.frames import FrameReader, Shut, nothing
 from tests.simulation import history as h
@@ -116,7 +117,7 @@ class Refusals:
 
     def started(self, machine: "Machine", incarnation: int) -> None:
         """A life begins: its versions are of an origin of their own."""
-        self._origins[machine.index] = ((machine.config.member.number + 1) << 48 | incarnation).to_bytes(8)
+        self._origins[machine.index] = origin_of(machine.config.member.number, incarnation).to_bytes(8)
 
     # --- what is left of it ------------------------------------------------------------------
 

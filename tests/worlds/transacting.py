@@ -37,6 +37,13 @@ def left(world: TransactionWorld, at: int, phase: Phase, *steps: Step) -> None:
     world.settle()
 
 
+def left_unheard(world: TransactionWorld, at: int, phase: Phase, *steps: Step) -> None:
+    """One whose coordinator has fallen silent so far on, and whom the others believe to be alive yet."""
+    begun(world, at, phase, *steps)
+    silence(world, at)
+    world.settle()
+
+
 def answered_and_left(world: TransactionWorld, at: int, *steps: Step) -> list[bytes]:
     """It was told to be committed; and then its coordinator has died, before any intent was settled. It is
     the home of none of these rows."""

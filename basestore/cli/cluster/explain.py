@@ -200,8 +200,10 @@ def _row(told: "Explanation", name: str, view: "ReplicaView") -> tuple[object, .
 
 
 def _author(told: "Explanation", version: "Version") -> str:
-    """The node that stamped it: the first 16 bits of an origin are the member's number and 1."""
-    return told.members.get((version.origin >> 48) - 1, "?")
+    """The node that stamped it."""
+    from basestore.repair.version import member_of
+
+    return told.members.get(member_of(version.origin), "?")
 
 
 def _reads(told: "Explanation") -> "dict[str, tuple[Version | None, ...] | None]":

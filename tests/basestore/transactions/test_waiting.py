@@ -3,7 +3,7 @@
 
 from basestore.protocol.client import Committed, Failed
 from basestore.transactions.transaction import Phase
-from tests.worlds.transacting import answered_and_left, begun, key_at, left, silence, speak
+from tests.worlds.transacting import answered_and_left, begun, key_at, left, left_unheard, silence, speak
 from tests.worlds.transactions import HOLDS_NOTHING, TransactionWorld, reads, sets
 
 
@@ -28,13 +28,13 @@ class TestWhoReadsWhatAnotherWrites:
         assert isinstance(older.reply(), Committed)
         assert (world.found_at(0, a), world.found_at(0, b)) == (b"1", b"2")
 
-    def test_it_is_answered_in_its_time_though_the_other_has_died(self) -> None:
+    def test_it_is_answered_in_its_time_though_the_other_is_silent(self) -> None:
         world = TransactionWorld()
         a, b = key_at(world, 1), key_at(world, 2)
         first = world.put_register(0, a, "1").version
         world.settle()
         call = begun(world, 0, Phase.LAY, reads(a, first), sets(b, "2"), timeout_s=1.0)
-        left(world, 1, Phase.DECIDE, sets(a, "2"))
+        left_unheard(world, 1, Phase.DECIDE, sets(a, "2"))
         begun_s = world.monotonic
         assert isinstance(world.answered(call), Failed)
         assert world.monotonic < begun_s + 1.1
@@ -48,14 +48,23 @@ class TestWhoMeetsWhatTheDeadHaveLeft:
         assert (world.found_at(1, a), world.found_at(2, b)) == (b"1", b"2")
         world.tidied()
 
-    def test_what_was_not_decided_is_undone_after_two_seconds(self) -> None:
+    def test_what_the_silent_have_not_decided_is_undone_after_two_seconds(self) -> None:
+        world = TransactionWorld()
+        a = key_at(world, 1)
+        world.put_register(0, a, "0")
+        left_unheard(world, 0, Phase.DECIDE, sets(a, "1"))
+        begun_s = world.monotonic
+        world.until(lambda: getattr(world.answered(world.seek(1, a)), "value", None) == b"0", 5.0)
+        assert 1.5 < world.monotonic - begun_s < 2.5
+
+    def test_nobody_waits_for_who_is_known_to_be_down(self) -> None:
         world = TransactionWorld()
         a = key_at(world, 1)
         world.put_register(0, a, "0")
         left(world, 0, Phase.DECIDE, sets(a, "1"))
         begun_s = world.monotonic
         world.until(lambda: getattr(world.answered(world.seek(1, a)), "value", None) == b"0", 5.0)
-        assert 1.5 < world.monotonic - begun_s < 2.5
+        assert world.monotonic - begun_s < 0.5
         world.tidied()
 
 

@@ -25,13 +25,22 @@ from basestore.registers.task import Done, Report, Task
 from basestore.repair.compare_and_set import NOTHING, Attempt, Condition, Next
 from basestore.repair.intents import ABORTED, COMMITTED, Intent, Settled, commitment
 from basestore.repair.paxos import Known
-from basestore.repair.version import Digester, Record, Version
+from basestore.repair.version import Digester, Record, Version, origin_of
 from basestore.storage import keyspace
 from basestore.transactions import helping, transaction
 from basestore.transactions.decisions import decision_row
 from basestore.transactions.transaction import Phase
 from tests.simulation.cases import registry
-from tests.worlds.transacting import answered_and_left, begun, come_to, key_at, left, silence, speak
+from tests.worlds.transacting import (
+    answered_and_left,
+    begun,
+    come_to,
+    key_at,
+    left,
+    left_unheard,
+    silence,
+    speak,
+)
 from tests.worlds.transactions import HOLDS_NOTHING, TransactionWorld, accepts_decision, deletes, reads, sets
 from tests.worlds.world import Call
 
@@ -224,6 +233,7 @@ def what_was_sent_before_an_intent_was_laid_on_it_is_done_once() -> None:
 @shows("a write that was sent before it was blocked has done nothing")
 def of_what_was_sent_before_it_was_blocked_nobody_says_that_nothing_was_done() -> None:
     world, call, _ = sent_before_an_intent(1.0)
+    world.lose = accepts_decision
     answer = world.answered(call)
     assert isinstance(answer, Failed)
     assert answer.code == OutcomeUnknown.code
@@ -414,7 +424,8 @@ class Helped:
         self.said: list[tuple[Task, Report]] = registers.said
         self.now = world.now(0)
         begun_ms = self.now.wall_ms - round(age_s * 1e3)
-        transaction = (begun_ms << 16).to_bytes(8) + b"o" * 8
+        (member,) = world.node(0).context.peers.index_of
+        transaction = (begun_ms << 16).to_bytes(8) + origin_of(member, 0).to_bytes(8)
         self.gone: list[object] = []
         help_ = helping.Help(
             world.node(0).context, registers, world.row("a", "cas"), transaction,
@@ -500,7 +511,7 @@ def a_transaction_is_answered_in_its_time() -> None:
     first = world.put_register(0, a, "1").version
     world.settle()
     call = begun(world, 0, Phase.LAY, reads(a, first), sets(b, "2"), timeout_s=1.0)
-    left(world, 1, Phase.DECIDE, sets(a, "2"))
+    left_unheard(world, 1, Phase.DECIDE, sets(a, "2"))
     world.run(1.1)
     assert call.done
 
