@@ -1,0 +1,103 @@
+"""Atomic batches in a world (`world.py`): what is asked, and what lies where."""
+
+from typing import Any
+
+from basestore.batches.part import part_row
+from basestore.consistency import Level
+from basestore.protocol.client import DELETE, SET, BatchWritten, Failed, WriteBatch
+from basestore.protocol.codec import Message
+from basestore.repair.version import Record
+from basestore.rows import row_bucket
+from basestore.storage.keyspace import SEQUENCE_BYTES, record, records_of, row_of
+from basestore.topology.buckets import PARTS
+from tests.worlds.registers import RegisterWorld
+from tests.worlds.world import Call, Sent
+
+PROPOSAL = b"\0" * 7
+
+
+class BatchWorld(RegisterWorld):
+    """Nodes that write batches to bucket `default`, unless another is named."""
+
+    def __init__(self, count: int = 3, **facts: Any) -> None:
+        super().__init__(count, **{"timeout_ms_max": 20_000, **facts})
+        self._drawn = 0
+
+    def identity(self) -> bytes:
+        """What a client draws; the last is `drawn`."""
+        self._drawn += 1
+        return self.drawn
+
+    @property
+    def drawn(self) -> bytes:
+        return PROPOSAL + bytes((self._drawn,))
+
+    def batch(
+        self, at: int, values: dict[str, str | None], *, bucket: str = "default", timeout_s: float = 2.0,
+        level: int = Level.QUORUM, identity: bytes = b"", repeats: bool = False, ttl_s: float = 0.0,
+    ) -> Call:  # fmt: skip
+        """Ask a node to write this; None deletes. Nothing moves yet."""
+        identity = identity or self.identity()
+        keys, ttl_ms = [key.encode() for key in values], round(ttl_s * 1e3)
+
+        def make(request: int) -> Message:
+            return WriteBatch(
+                request, level, round(timeout_s * 1e3), identity, repeats, [bucket] * len(keys), keys,
+                [DELETE if value is None else SET for value in values.values()],
+                [(value or "").encode() for value in values.values()],
+                [0 if value is None else ttl_ms for value in values.values()],
+            )  # fmt: skip
+
+        return self.ask(at, make)
+
+    def answered(self, call: Call, seconds: float = 25.0) -> Any:
+        self.until(lambda: call.done, seconds)
+        return call.reply()
+
+    def written(self, at: int, values: dict[str, str | None], **more: Any) -> BatchWritten:
+        answer = self.answered(self.batch(at, values, **more))
+        assert isinstance(answer, BatchWritten), answer
+        return answer
+
+    def refused(self, at: int, values: dict[str, str | None], **more: Any) -> Failed:
+        answer = self.answered(self.batch(at, values, **more))
+        assert isinstance(answer, Failed), answer
+        return answer
+
+    # --- what lies where -------------------------------------------------------------------------
+
+    def key_in(self, partition: int, number: int = 0) -> str:
+        """A key of `default` there; another one for each number."""
+        keys = (f"k{at}" for at in range(10_000))
+        return [key for key in keys if self.row(key)[:2] == partition.to_bytes(2)][number]
+
+    def parts(self) -> int:
+        """How many parts lie in any store, of batches that are not over."""
+        return sum(node.batches.count for node in self.running)
+
+    def part_at(self, index: int, partition: int, proposal: bytes) -> Record | None:
+        stored = self.engines[index].get(record(part_row(partition, proposal)))
+        return None if stored is None else Record(stored[:-SEQUENCE_BYTES])
+
+    def part_rows(self) -> int:
+        """How many rows of parts there are, with those of tombstones."""
+        return sum(
+            row_bucket(row_of(key)) == PARTS
+            for node in self.running
+            for partition in node.summaries.of
+            for key, _ in node.group_commit.scan(*records_of(partition))
+        )
+
+    def over(self, seconds: float = 60.0) -> None:
+        """Until nothing of any batch is unfinished."""
+        self.until(lambda: not self.parts(), seconds)
+
+
+def says(kind: type[Any], **facts: Any) -> Any:
+    """Whether what is sent is of this kind, and its fields are so."""
+
+    def told(sent: Sent) -> bool:
+        of = sent.message
+        return isinstance(of, kind) and all(getattr(of, name) == value for name, value in facts.items())
+
+    return told
