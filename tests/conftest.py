@@ -1,8 +1,10 @@
 """What all tests may use: transcripts, and `--update`, which writes them anew; and the order of the files."""
 
+import fcntl
 import gc
 import os
 import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -18,24 +20,26 @@ TESTS = Path(__file__).parent
 
 # The files that take longest begin first, so that no process is left with one of them at the end.
 LONGEST = (
-    "simulation/test_worlds.py",
-    "cluster/test_healing.py",
-    "basestore/cli/cluster/test_converged.py",
-    "test_style.py",
-    "simulation/test_models.py",
-    "cluster/test_lost_stores.py",
-    "cluster/test_registers.py",
-    "cluster/test_soak.py",
-    "cluster/test_floods.py",
-    "simulation/test_verdicts.py",
     "simulation/test_mutants.py",
+    "simulation/test_worlds.py",
+    "cluster/test_members.py",
+    "cluster/test_registers.py",
+    "basestore/client/test_deadlines.py",
     "cluster/test_demo.py",
-    "cluster/test_interval_durability.py",
-    "cluster/test_namespaces.py",
-    "basestore/cli/running/test_up.py",
     "benchmarks/test_serial_benchmark.py",
-    "benchmarks/test_handoff_benchmark.py",
-    "benchmarks/test_repair_benchmark.py",
+    "cluster/test_floods.py",
+    "simulation/test_cases.py",
+    "basestore/cli/cluster/test_converged.py",
+    "cluster/test_topology.py",
+    "basestore/cli/running/test_join.py",
+    "cluster/test_full_disks.py",
+    "model/test_model.py",
+    "basestore/test_embedded.py",
+    "basestore/drill/test_drills.py",
+    "benchmarks/test_moves_benchmark.py",
+    "cluster/test_healing.py",
+    "crashes/test_flips.py",
+    "test_style.py",
 )
 
 
@@ -55,6 +59,18 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {TESTS / path: rank for rank, path in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Who begins first has the files to itself: where none is cached it takes long to give all their
+    assertions their messages, and the other processes then find what it has left."""
+    with Path(__file__).open() as turn:
+        try:
+            fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(turn, fcntl.LOCK_SH)
+        return (yield)
 
 
 @pytest.hookimpl(trylast=True)

@@ -17,7 +17,7 @@ from basestore.coordinator.stamper import version_of
 from basestore.errors import InvalidRequest, Unavailable
 from basestore.instant import Instant
 from basestore.leases import LOCKS
-from basestore.protocol.client import DELETE, HELD, HOLDS_NOTHING, READ, Commit
+from basestore.protocol.client import DELETE, HELD, HOLDS_NOTHING, READ, SET, Commit
 from basestore.protocol.limits import (
     TRANSACTION_BYTES_MAX,
     TRANSACTION_KEYS_MAX,
@@ -73,8 +73,11 @@ def _part(context: Context, request: Commit, at: int) -> Part:
     if senseless or (kind == HELD and (bucket != LOCKS or expected == HOLDS_NOTHING)):
         raise InvalidRequest(f"what is to be done with key {key[:64]!r} makes no sense; {NOTHING_DONE}")
     row = context.row(bucket, key)
-    content = None if reads else Content(row, value, ttl_ms, kind == DELETE, rule)
-    return Part(row, context.buckets.row_name(row), expected, content, kind == HELD)
+    absent = kind == READ and expected == HOLDS_NOTHING
+    name, content = context.buckets.row_name(row), None
+    if absent or not reads:
+        content = Content(row, value, ttl_ms, kind != SET, rule)
+    return Part(row, name, expected, content, kind == HELD, absent)
 
 
 def _check_rule(bucket: str, rule: Rule) -> None:

@@ -8,7 +8,9 @@ control; Kung and Robinson, 1981). Here, in this order (Tu et al., "Silo", 2013)
     DECIDE     COMMITTED in a register of its own (Gray and Lamport, "Consensus on Transaction Commit", 2006)
     SETTLE     the client has its answer; each intent becomes what was decided, and the register goes
 
-At the moment behind VALIDATE all rows held at once what was read of them: so it is as if it had been done
+A row that was read and held nothing is written, too: that it holds nothing again proves nothing of the time
+between, for what is deleted has no version to compare with. At the moment before VALIDATE all rows held at
+once what was read of them: so it is as if it had been done
 then, alone. If anything is otherwise it is not committed: nothing was decided, nor will it ever be but by
 this node, so its intents can be rolled back at once.
 
@@ -70,13 +72,15 @@ class Phase(enum.Enum):
 
 class Part(NamedTuple):
     """One key of it. `name`: for people; `expected` as in `Commit`; `writes`: what it becomes, or None.
-    `fences`: it is the register of a lock, and what is expected is a token."""
+    `fences`: it is the register of a lock, and what is expected is a token. `absent`: it was only read, and
+    held nothing; what it becomes is that, once more."""
 
     row: bytes
     name: str
     expected: bytes
     writes: Content | None
     fences: bool = False
+    absent: bool = False
 
 
 class Outcome(NamedTuple):
@@ -117,7 +121,7 @@ class Transaction:
         self.id, self.begun_s = ballot, now.monotonic
         self._lay_s = now.monotonic + self._timeout_s * LAYING_SHARE
         self._deadline = now.monotonic + self._timeout_s
-        if len(self._writes) == 1 and not self._reads:
+        if len(self._writes) == 1 and not self._reads and not self._writes[0].absent:
             self._write_alone(self._writes[0], now)
             return
         self._waits = len(self._writes) + 1  # it goes on once all have been asked
@@ -213,9 +217,7 @@ class Transaction:
                 self._failure = self._failure or self._context.stamper.expiry_unknown(now)
                 return True
             live = record.live(time_ms)
-        if part.expected == HOLDS_NOTHING or not live or record is None:
-            return (part.expected == HOLDS_NOTHING) is not live
-        return record.known_as == part.expected
+        return record is not None and live and record.known_as == part.expected
 
     # --- what is decided -------------------------------------------------------------------------
 
@@ -269,7 +271,8 @@ class Transaction:
     def _commit(self, version: bytes, now: Instant) -> None:
         """`version`: that says so in its register."""
         self._decided_by = version
-        self._answer(Outcome(self.rows, [self._versions[row] for row in self.rows]), now)
+        rows = [part.row for part in self._writes if not part.absent]
+        self._answer(Outcome(rows, [self._versions[row] for row in rows]), now)
         self._settle(COMMITTED, now)
 
     # --- what is left to do ------------------------------------------------------------------------

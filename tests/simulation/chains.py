@@ -344,7 +344,8 @@ class Chains:
         known: dict[int, float] = {}
         for ballot, at in seen.chosen.items():
             link = Link.of(seen.records[ballot])
-            place = 0 if link.laid else seen.place.get(link.identity, 0)
+            # What an intent took the place of is chosen with it.
+            place = seen.place.get(link.replaced if link.laid else link.identity, 0)
             known[place] = min(at, known.get(place, at))
         earliest, dated = float("inf"), []
         for place in range(len(seen.links), 0, -1):

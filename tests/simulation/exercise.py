@@ -66,7 +66,17 @@ OF_REGISTERS = {
     "record purged": 50, "moves: ended": 8, "members: added": 5, "fault: wipe": 3, "fault: rollback": 4,
     "fault: clock beyond": 8, "fault: crash": 30, "fault: pause": 5, "fault: power after ack": 15,
 }  # fmt: skip
-OF_TRANSACTIONS: dict[str, int] = {}
+OF_TRANSACTIONS = {
+    "Transact committed": 2500, "Transact conflict": 3000, "Transact unknown": 100, "Sweep found": 300,
+    "begun anew": 1500, "transaction_helps": 3000, "transaction_aborts": 80, "transaction_leftovers": 300,
+    "transactions committed": 2000, "transactions ended by others": 100, "get/0 found": 10_000,
+    "committed, and not known to be": 8, "fault: crash of coordinator": 20, "fault: pause of coordinator": 3,
+    "crash of coordinator laying intents": 8, "crash of coordinator validating": 2,
+    "crash of coordinator deciding": 2, "crash of coordinator settling": 3,
+    "waited for a second or longer": 4, "set/4 stored": 300, "set/2 stored": 150, "set/2 lost": 200,
+    "moves: ended": 8, "fault: wipe": 2, "fault: crash": 10, "fault: pause": 4, "fault: clock beyond": 3,
+    "record purged": 50,
+}  # fmt: skip
 
 
 def shortfalls(counts: Counter[str], seeds: int, least_of: Mapping[str, int] = MINIMUMS) -> list[str]:

@@ -12,7 +12,7 @@ no other replica holds or has taken on the disk that it runs on.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from basestore.replica.identity import State
@@ -84,13 +84,24 @@ class Holdings:
         """Whether any replica has ever taken that version."""
         return bool(self._takers.get((row, version)))
 
-    def newest(self, row: bytes) -> bytes:
-        """The version that beats all others of a row that were ever taken; nothing if none was."""
+    def rows(self) -> Collection[bytes]:
+        """Of which anything was ever taken."""
+        return self._versions.keys()
+
+    def newest(self, row: bytes, upto: int = s.STAMP_MAX) -> bytes:
+        """The version that beats all others of a row, with stamps up to this one, that were ever taken by a
+        disk that is there yet; nothing if none was."""
         newest = b""
+        there = [machine.disk for machine in self._world.machines if not machine.away]
         for version in self._versions.get(row, ()):
-            if not newest or s.beats(row, version, newest):
+            better = s.stamp_of(version) <= upto and (not newest or s.beats(row, version, newest))
+            if better and any(disk in there for disk in self._takers[row, version]):
                 newest = version
         return newest
+
+    def ends(self, row: bytes, version: bytes) -> bool:
+        """Whether it is a tombstone, or has an expiry."""
+        return version in self._dues.get(row, ())
 
     def died(self, row: bytes, version: bytes) -> bool:
         """Whether all stores that ever took that version are those of machines that have died."""

@@ -14,14 +14,15 @@ As in `stored.py`, the forms of what is stored are written down here once more:
                  or refused, is not
 """
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from basestore.consistency import Level
-from basestore.protocol.client import DELETE, HOLDS_NOTHING
+from basestore.protocol.client import DELETE, HOLDS_NOTHING, SET
 from tests.simulation import stored as s
-from tests.simulation.chains import BALLOT, DECISIONS, NOTHING, Chains, Link, Row
+from tests.simulation.chains import DECISIONS, NOTHING, Chains, Link, Row
 from tests.simulation.register_clients import CAS, FOUND, GET, LOST, REFUSED, STORED, UNKNOWN, Operation
 from tests.simulation.serializable import Read, Transaction, Version, judge
 from tests.simulation.transaction_clients import (
@@ -98,6 +99,26 @@ class Decision(NamedTuple):
     chosen_s: float
 
 
+class _Records:
+    """What was accepted of a row, by anybody. `of`: by identity, intents left out."""
+
+    def __init__(self, seen: Row) -> None:
+        self.links = {ballot: Link.of(record) for ballot, record in sorted(seen.records.items())}
+        self.of: defaultdict[bytes, list[Link]] = defaultdict(list)
+        self._ballots = [ballot for ballot, link in self.links.items() if not link.laid]
+        for ballot in self._ballots:
+            self.of[self.links[ballot].identity].append(self.links[ballot])
+
+    def settled(self, after: bytes, upto: bytes) -> bool:
+        """Whether something that is no intent was accepted between these."""
+        return bool(self.between(after, upto))
+
+    def between(self, after: bytes, upto: bytes) -> list[Link]:
+        """No intents. What has the last ballot is included."""
+        first, end = bisect_right(self._ballots, after), bisect_right(self._ballots, upto)
+        return [self.links[ballot] for ballot in self._ballots[first:end]]
+
+
 class Settlements:
     """Of one world, once its chains are linked."""
 
@@ -107,6 +128,7 @@ class Settlements:
         self._decisions: dict[bytes, Decision] = {}
         self._unsure = set[bytes]()  # transactions of whose decision or intents some may be lost
         self._rolled_back = set[bytes]()  # identities of intents
+        self._by_value: dict[bytes, dict[bytes, Link]] = {}  # by row
         self.counts: Counter[str] = Counter()
 
     def judge(
@@ -160,43 +182,48 @@ class Settlements:
             before += word or b"-"
 
     def _note_intents(self, row: bytes, seen: Row) -> None:
+        records = _Records(seen)
         ballots = [ballot for ballot in sorted(seen.chosen) if seen.chosen[ballot] > seen.ruined_s]
         intents: dict[bytes, Intent] = {}
+        last: dict[bytes, bytes] = {}  # by identity: the ballot
         for at, ballot in enumerate(ballots):
-            record = seen.records[ballot]
-            link = Link.of(record)
+            link = records.links[ballot]
             if not link.laid:
                 continue
-            intent = Intent.of(row, record, seen.chosen[ballot])
-            known = intents.setdefault(link.identity, intent)
-            if known.link.write != link.write:
-                self._blame("intents", intent, "was accepted anew, changed")
-            elif known is intent:
+            known = intents.get(link.identity)
+            # One that comes late is laid once more, where it was undone: it is undone again.
+            anew = known is not None and records.settled(last[link.identity], ballot)
+            last[link.identity] = ballot
+            if known is None or anew:
+                intent = Intent.of(row, seen.records[ballot], seen.chosen[ballot])
+                intents[link.identity] = intent
                 self._intents[intent.transaction].append(intent)
-                self._judge_place(intent, seen, ballots[at:])
+                behind = (each for each in ballots[at:] if records.links[each].identity != link.identity)
+                self._judge_place(intent, seen, records, ballot, next(behind, None))
+            elif known.link.write != link.write:
+                self._blame("intents", known, "was accepted anew, changed")
         if seen.ruined_s >= 0:  # and of those from before it nothing is told
-            laid = (Intent.of(row, record, 0.0) for record in seen.records.values() if Link.of(record).laid)
+            laid = (Intent.of(row, seen.records[at], 0.0) for at, link in records.links.items() if link.laid)
             self._unsure.update(intent.transaction for intent in laid)
 
     def _blame(self, check: str, intent: Intent, text: str) -> None:
         name = f"{intent.transaction.hex()} on {s.key_of(intent.row)[1]}"
         self._world.blame(check, f"intent {s.short(intent.link.identity)} of {name}: {text}")
 
-    def _judge_place(self, intent: Intent, seen: Row, ballots: list[bytes]) -> None:
-        """It took the place of what it holds, and only what it comes to takes its own."""
+    def _judge_place(
+        self, intent: Intent, seen: Row, records: "_Records", ballot: bytes, upto: bytes | None
+    ) -> None:
+        """It took the place of what it holds, and only what it comes to takes its own. `upto`: the ballot of
+        what was chosen next."""
         held, replaced = intent.old, intent.link.replaced
         if replaced != (held.identity if held is not None else NOTHING):
             self._blame("intents", intent, f"took the place of {s.short(replaced)}, and holds {held}"[:200])
-        records = [(ballot, Link.of(record)) for ballot, record in seen.records.items()]
-        same = [link for _, link in records if held and link.identity == held.identity and not link.laid]
-        if held is not None and not any(link.write == held.write for link in same):
+        if held is not None and not any(held.write == link.write for link in records.of[held.identity]):
             self._blame("intents", intent, f"holds {held}, which was never there"[:200])
-        behind = (each for each in ballots if Link.of(seen.records[each]).identity != intent.link.identity)
-        upto = next(behind, b"\xff" * BALLOT)
-        came = [link for ballot, link in records if ballots[0] < ballot <= upto and not link.laid]
-        if upto in seen.chosen and not any(intent.is_done(link) or intent.is_undone(link) for link in came):
+        came = records.between(ballot, upto) if upto is not None else []
+        if upto is not None and not any(intent.is_done(link) or intent.is_undone(link) for link in came):
             self._blame("intents", intent, f"{s.short(upto)} took its place before it was settled")
-        mine = [link for _, link in records if link.identity == intent.link.identity and not link.laid]
+        mine = records.of[intent.link.identity]
         if not all(intent.is_done(link) or intent.is_undone(link) for link in mine):
             self._blame("intents", intent, f"was settled as {mine[-1]}"[:250])
         if intent.link.identity not in seen.place:  # else something was deleted, as it were
@@ -214,6 +241,7 @@ class Settlements:
             self.counts["transactions behind a ruin"] += 1
             return
         committed = decision is not None and decision.committed
+        self.counts["intents laid anew, behind the end"] += len(intents) - len({each.row for each in intents})
         for intent in intents:
             if self._came_to_be(intent) != committed:
                 self._blame("atomic", intent, f"its row holds it: {not committed}; decided: {decision}"[:250])
@@ -224,7 +252,8 @@ class Settlements:
             self._world.blame(
                 "atomic", f"{transaction.hex()} is committed on {decision.rows}, laid on {laid.keys()}"
             )
-        for intent in intents:
+        first = {intent.row: intent for intent in reversed(intents)}
+        for intent in first.values():
             if intent.chosen_s > decision.staged_s:
                 self._blame("atomic", intent, "was chosen only once the transaction was committed")
 
@@ -245,6 +274,9 @@ class Settlements:
         }
         known = set[bytes]()
         for transact in transacts:
+            if transact.is_alone:
+                yield from self._judge_alone(transact)
+                continue
             transaction = by_number.get(transact.number, b"")
             if transact.outcome == COMMITTED and transact.writes:
                 transaction = transaction or by_version.get(transact.versions[0], b"")
@@ -261,8 +293,43 @@ class Settlements:
         for transaction, decision in self._decisions.items():
             if decision.committed and transaction not in known:
                 self.counts["committed, and of nobody"] += 1
-                writes = [(each.row, each.link.identity) for each in self._intents.get(transaction, [])]
+                laid = self._intents.get(transaction, [])
+                writes = list({(each.row, each.link.identity): None for each in laid})
                 yield Transaction(transaction.hex(), -1.0, FOREVER, (), self._there(writes))
+
+    def _judge_alone(self, transact: Transact) -> Iterator[Transaction]:
+        """It has no intent: its row tells."""
+        (part,) = transact.parts
+        row = self._world.row(CAS, part.key)
+        seen = self._rows[row]
+        if not self._counts(row):
+            return
+        mine = self._written(row).get(part.value) if part.kind == SET else None
+        if transact.outcome == COMMITTED:
+            (version,) = transact.versions
+            place = seen.place.get(version)
+            mine = seen.links[place - 1] if place is not None else None
+            told_s = seen.known_s[place] if place is not None else FOREVER
+            deletes = part.kind == DELETE
+            if mine is None or (mine.tombstone, mine.value) != (deletes, part.value) or told_s > transact.end:
+                self._world.blame("answers", f"{transact}, and it is {mine}"[:300])
+        elif mine is not None and transact.outcome in (CONFLICT, REFUSED):
+            self._world.blame("answers", f"{transact} is there: {mine}"[:300])
+        if mine is not None and bool(mine.expires_ms) != bool(part.ttl_ms):
+            self._world.blame("answers", f"{transact}: {part} expires at {mine.expires_ms}")
+        if mine is not None:
+            self.counts["transactions of one write"] += 1
+            yield self._whole(transact, [(row, mine.identity)])
+
+    def _written(self, row: bytes) -> dict[bytes, Link]:
+        """By value, what stands in the chain; the first of those that are alike."""
+        found = self._by_value.get(row)
+        if found is None:
+            found = self._by_value[row] = {}
+            for link in self._rows[row].links:
+                if not link.tombstone:
+                    found.setdefault(link.value, link)
+        return found
 
     def _judge_committed(self, transact: Transact, transaction: bytes) -> None:
         """It is, by then, with all that was asked for."""
@@ -320,6 +387,9 @@ class Settlements:
         return [(row, version) for row, version in writes if self._counts(row)]
 
     def _together(self, transact: Transact, intents: list[Intent]) -> Transaction:
+        return self._whole(transact, list({(each.row, each.link.identity): None for each in intents}))
+
+    def _whole(self, transact: Transact, writes: list[tuple[bytes, bytes]]) -> Transaction:
         reads = list[Read]()
         for part in transact.parts:
             row = self._world.row(CAS, part.key)
@@ -329,7 +399,6 @@ class Settlements:
         # Of one key alone, and only read, nothing is asked once more.
         start = transact.start if len(transact.parts) == 1 and not transact.writes else transact.asked_s
         end = transact.end if transact.outcome == COMMITTED else FOREVER
-        writes = [(each.row, each.link.identity) for each in intents]
         return Transaction(f"T{transact.number}", start, end, reads, self._there(writes))
 
     def _single(self, asked: Sequence[Operation]) -> Iterator[Transaction]:

@@ -27,7 +27,7 @@ from tests.simulation.transaction_clients import (
     Transact,
 )
 
-SEEDS = {8: WHOLE, 11: WHOLE, 64: Reduction(seconds=3.4)}
+SEEDS = {8: WHOLE, 11: WHOLE, 64: Reduction(seconds=5.0)}
 MET = (
     "Transact committed", "Transact conflict", "Transact unknown", "Sweep found", "begun anew",
     "transaction_helps", "transaction_aborts", "transactions committed", "transactions ended by others",
@@ -195,6 +195,21 @@ def test_what_is_accepted_once_more_is_as_it_was() -> None:
     assert "intents" in scene.choose(row("x"), other).judged()
 
 
+def test_what_comes_late_is_laid_and_undone_once_more() -> None:
+    """By then the record before it was accepted under another ballot."""
+    undone_ = record("x", 30, 0, 1)
+    old = Record(X)
+    late = Intent((9).to_bytes(16), b"new", False, 0, undone_).encode()
+    again = Record.seal(
+        DIGESTER, row("x"), Version(40, 1, 40), late, proposal=old.proposal, descent=old.descent, intent=True
+    ).blob  # fmt: skip
+    assert undone().choose(row("x"), again).judged() == []
+    unsettled = undone().choose(row("x"), again, record("x", 50, 1))
+    assert unsettled.judged() == ["intents"]
+    scene = undone().choose(row("x"), again, record("x", 50, 1, 10, b"new"))
+    assert {*scene.judged()} == {"atomic"}
+
+
 @pytest.mark.parametrize(
     ("scene", "checks"),
     [
@@ -216,9 +231,12 @@ def test_what_is_accepted_once_more_is_as_it_was() -> None:
         (committed().tell(CONFLICT, 5, 25, Part("x", SETS, version(1), b"v", b"1000000000")), set()),
         (undone().tell(COMMITTED, 5, 25, SET_X, SET_Y, versions=(10, 10)), {"answers"}),
         (committed().tell(COMMITTED, 5, 19, SET_X, SET_Y, versions=(10, 10)), {"answers"}),
-        (committed().tell(COMMITTED, 5, 25, SET_X._replace(value=b"else"), versions=(10,)), {"answers"}),
-        (committed().tell(COMMITTED, 5, 25, SET_X._replace(what=DELETES), versions=(10,)), {"answers"}),
-        (committed().tell(COMMITTED, 5, 25, SET_X._replace(ttl_ms=9), versions=(10,)), {"answers"}),
+        *(
+            (committed().tell(COMMITTED, 5, 25, other, SET_Y, versions=(10, 10)), {"answers"})
+            for other in (
+                SET_X._replace(value=b"else"), SET_X._replace(what=DELETES), SET_X._replace(ttl_ms=9),
+            )
+        ),
         # And what it has read.
         (
             committed().tell(
@@ -242,8 +260,31 @@ def test_a_definite_conflict_leaves_nothing() -> None:
     value = b"1000000000"  # of the first transaction
     scene = Scene().choose(row("x"), X1, intent("x", 10, X1, 1, value)).decide(9, 20, "x")
     scene.choose(row("x"), record("x", 30, 1, 10, value))
-    told = scene.tell(CONFLICT, 5, 25, Part("x", BLIND, b"", None, value))
+    told = scene.tell(CONFLICT, 5, 25, Part("x", BLIND, b"", None, value), Part("y", READS, HOLDS_NOTHING))
     assert told.judged() == ["answers"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "part", "versions", "end", "checks"),
+    [
+        (COMMITTED, Part("x", SETS, version(1), b"v", b"new"), (2,), 3, set()),
+        (COMMITTED, Part("x", SETS, version(1), b"v", b"new"), (2,), 1.5, {"answers"}),
+        (COMMITTED, Part("x", SETS, version(1), b"v", b"new"), (3,), 3, {"answers"}),
+        (COMMITTED, Part("x", SETS, version(1), b"v", b"old"), (2,), 3, {"answers"}),
+        (COMMITTED, Part("x", DELETES, version(1), b"v"), (2,), 3, {"answers"}),
+        (COMMITTED, Part("x", SETS, version(1), b"v", b"new", 9), (2,), 3, {"answers"}),
+        (COMMITTED, Part("x", SETS, HOLDS_NOTHING, None, b"new"), (2,), 3, {"absent"}),
+        (CONFLICT, Part("x", SETS, version(1), b"v", b"new"), (), 3, {"answers"}),
+        (CONFLICT, Part("x", SETS, version(1), b"v", b"other"), (), 3, set()),
+        (UNKNOWN, Part("x", SETS, version(1), b"v", b"new"), (), 3, set()),
+        (UNKNOWN, Part("x", SETS, version(1), b"v", b"other"), (), 3, set()),
+    ],
+)
+def test_one_write_alone_is_told_by_its_row(
+    outcome: str, part: Part, versions: tuple[int, ...], end: float, checks: set[str]
+) -> None:
+    scene = Scene().choose(row("x"), X1, record("x", 2, 1, value=b"new"))
+    assert {*scene.tell(outcome, 1.2, end, part, versions=versions).judged()} == checks
 
 
 def operation(kind: str, outcome: str, key: str, stamp: int, start: float, end: float) -> Operation:

@@ -22,7 +22,7 @@ from tests.simulation.world import PlannedWorld
 from tests.worlds.disk import Disk
 
 ROOT = Path(__file__).parents[2]
-SEEDS = range(132, 172)
+SEEDS = range(152, 172)  # of those that the README's range plays as well
 
 
 def test_a_fixed_range_of_worlds_keeps_every_promise_and_meets_enough_trouble() -> None:

@@ -46,10 +46,10 @@ READS, SETS, BLIND, DELETES, BLIND_DELETE = "reads", "sets", "blind", "deletes",
 WHAT = ((READS, 3.0), (SETS, 4.0), (BLIND, 1.5), (DELETES, 0.6), (BLIND_DELETE, 0.3))
 KINDS = {READS: READ, SETS: SET, BLIND: SET, DELETES: DELETE, BLIND_DELETE: DELETE}
 TIMEOUTS_MS = {1000: (200, 400, 900, 900), 3000: (400, 900, 2700), 5000: (4500,)}  # by how long any may last
-BACK_OFF_S = 0.05
+BACK_OFF_S = 0.15
 SWEEPS, AT_ONE, TO_LIVE, FROM_MEMORY, TOGETHER, ANEW = 0.06, 0.3, 0.06, 0.1, 0.6, 0.7
 ATTEMPTS_MAX = 4
-FIRST_VALUE, VALUES = 1_000_000_000, 8  # of what transactions write each value is another one
+FIRST_VALUE, VALUES = 1_000_000_000, 1000  # of what transactions write each value is another one, also by far
 
 
 class Part(NamedTuple):
@@ -93,6 +93,11 @@ class Transact(Asked):
     @property
     def writes(self) -> list[Part]:
         return [part for part in self.parts if part.kind != READ]
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it is one write, and nothing besides: a compare-and-set."""
+        return len(self.parts) == len(self.writes) == 1
 
     def __repr__(self) -> str:
         what = ", ".join(f"{part.what} {part.key}" for part in self.parts)

@@ -6,7 +6,10 @@ again, and all was examined, each goes on from its last token, and must then be 
 
 from collections.abc import Collection
 from dataclasses import replace
+from unittest.mock import patch
 
+from basestore.feeds import feed, follower
+from basestore.replica.many_rows import READ_AT_ONCE
 from tests.simulation.clients import Client
 from tests.simulation.clockwork import Stream
 from tests.simulation.drawing import draw, draw_plain
@@ -18,6 +21,7 @@ from tests.simulation.world import PlannedWorld
 
 FIRST = 200  # of watchers
 COUNTS = (2, 4, 6)
+ANSWERS = ((1, 1), (1, 1), (3, 2), (follower.LINES_MAX, READ_AT_ONCE))
 END_S_MAX = 40.0
 
 
@@ -48,6 +52,16 @@ class WatchWorld(PlannedWorld):
     def __init__(self, plan: Plan, *, recording: bool = False) -> None:
         self.watchers: list[Watcher] = []
         super().__init__(plan, recording=recording)
+
+    def play_all(self) -> None:
+        """So few lines an answer that there are many of them, and so many marks that each line counts."""
+        lines_max, at_once = Stream(self.plan.seed, "answers").pick(ANSWERS)
+        with (
+            patch.object(follower, "LINES_MAX", lines_max),
+            patch.object(follower, "READ_AT_ONCE", at_once),
+            patch.object(feed, "TOKEN_S", Stream(self.plan.seed, "tokens").pick((0.0, 0.0, 1.0))),
+        ):
+            super().play_all()
 
     def begin_clients(self) -> list[Client]:
         count = Stream(self.plan.seed, "watchers").pick(COUNTS)

@@ -36,7 +36,7 @@ GRACE_S = 0.6
 PATIENCE_S = 1e9
 SAVED_MAX = 4
 LAW = "marks"
-Saved = tuple[str, dict[bytes, bytes], int]
+Saved = tuple[str, dict[bytes, bytes], int, dict[bytes, bytes]]
 NEVER = b""
 
 
@@ -94,12 +94,13 @@ class Watcher:
         self._stream = Stream(world.plan.seed, f"watcher {index}")
         self._bucket, self._prefix = self._stream.pick(BUCKETS), self._stream.pick(PREFIXES)
         self._everything = self._stream.chance(0.5)
-        self._slow_s = self._stream.pick((0.0, 0.02, 0.1, 0.3, 1.5))
+        self._slow_s = self._stream.pick((0.0, 0.02, 0.1, 0.3, 0.6))
         self._restless = self._stream.pick((0.0, 0.02, 0.1, 0.3))
         self._bytes_max = self._stream.pick((1, 1, 1000, 1 << 18))
         self.heard: dict[bytes, bytes] = {}
         self._base: int | None = 0 if self._everything else None  # what came up to this need not be told
         self._seen: set[tuple[bytes, bytes]] = set()  # what was held when it began
+        self._known: dict[bytes, bytes] = {}  # by row, what it need not be told
         self.excused: set[int] = set()  # partitions of which something may have been lost
         self.saved: list[Saved] = []
         self.mark = 0
@@ -230,6 +231,7 @@ class Watcher:
     def _read_all(self) -> None:
         """What was deleted is not there: nothing older of it will be missed."""
         held: dict[bytes, bytes] = {}
+        self._known = self._newest()
         for row, blob in self._rows():
             if row not in held or s.beats(row, blob[: s.VERSION], held[row]):
                 held[row] = blob[: s.VERSION]
@@ -247,11 +249,13 @@ class Watcher:
         if self._base is None:
             self._base = mark.stable
             self._seen = {(row, blob[: s.VERSION]) for row, blob in self._rows()}
+            self._known = self._newest()
         elif mark.stable < self.mark:
             self.world.blame(LAW, f"watcher {self.index}: a mark goes back, {self.mark} to {mark.stable}")
         self.mark = mark.stable
         self._lacks(mark.stable)
-        self.saved.append((mark.token, dict(self.heard), self.mark))
+        self._skips(mark.stable)
+        self.saved.append((mark.token, dict(self.heard), self.mark, self._known))
         del self.saved[:-SAVED_MAX]
 
     def _lacks(self, upto: int) -> bool:
@@ -276,6 +280,29 @@ class Watcher:
             if not excused and not self._knows(row, newest) and self._all_count():
                 self.world.blame(LAW, f"watcher {self.index} was not told that {s.key_of(row)} was deleted")
         return lacking
+
+    def _newest(self) -> dict[bytes, bytes]:
+        """What who reads all now may know, by row."""
+        holdings = self.world.witness.holdings
+        return {row: holdings.newest(row) for row in holdings.rows()}
+
+    def _skips(self, upto: int) -> None:
+        """Of each row what it held at the mark was told, or something later: not only what it holds now."""
+        holdings, bucket = self.world.witness.holdings, self._bucket.encode()
+        for row in holdings.rows():
+            watched = s.bucket_of(row) == bucket and row[3 + row[2] :].startswith(self._prefix)
+            if not watched or s.partition_of(row) in self.excused:
+                continue
+            version, known = holdings.newest(row, upto), self._known.get(row, NEVER)
+            if not version or s.stamp_of(version) <= (self._base or 0) or self._knows(row, version):
+                continue
+            if known and (known == version or s.beats(row, known, version)):
+                continue
+            if row in self.heard or not holdings.ends(row, version):
+                text = f"{s.key_of(row)} {version.hex()} before the mark {upto}"
+                self.world.blame(
+                    LAW, f"watcher {self.index} was neither told of {text} nor of anything later"
+                )
 
     def _all_count(self) -> bool:
         """Whether what stands nowhere is nowhere."""
@@ -305,6 +332,7 @@ class Watcher:
     def _from_token(self, saved: Saved | None) -> None:
         self._watching = self._new(saved[0] if saved else None)
         self.heard, self.mark = (dict(saved[1]), saved[2]) if saved else ({}, 0)
+        self._known = saved[3] if saved else {}
         if saved is None and not self._everything:
             self._base = None
 

@@ -91,17 +91,18 @@ class TransactionWorld(RegisterWorld):
 
     def intents(self) -> int:
         """How many rows of any store hold one."""
-        return sum(record.intent for _, record in self._held())
+        return sum(record.intent for _, record in self.held_rows())
 
     def decisions(self) -> dict[bytes, bytes]:
         """By transaction what any store holds to be decided; what is deleted is left out."""
         return {
             row: decided(record)
-            for row, record in self._held()
+            for row, record in self.held_rows()
             if row_bucket(row) == DECISIONS and not record.tombstone
         }
 
-    def _held(self) -> list[tuple[bytes, Record]]:
+    def held_rows(self) -> list[tuple[bytes, Record]]:
+        """Of all stores, rows and their records."""
         return [
             (row, record)
             for node in self.running

@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 
 from basestore.errors import InvalidRequest, Overloaded
-from basestore.feeds import followers, watches
+from basestore.feeds import feed, follower, followers, watches
 from basestore.protocol.client import IF_ABSENT, Delete, Set
 from basestore.repair.seats import Seats, Stage
 from basestore.results.receipts import Gap, Progress, Receipt
@@ -395,3 +395,27 @@ def test_how_a_node_stands_says_who_watches_and_how_far_behind() -> None:
     assert facts["watchers"] == "1"
     assert 0 < int(facts["watch lag ms"]) < 1000 * STABLE_S
     assert [world.state(at).facts["feeds served"] for at in range(3)] == ["1", "0", "0"]
+
+
+@pytest.mark.parametrize("count", range(6, 10))
+def test_a_mark_waits_for_what_has_replaced_a_line_that_was_not_read(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "LINES_MAX", 1)
+    monkeypatch.setattr(follower, "READ_AT_ONCE", 1)
+    monkeypatch.setattr(feed, "TOKEN_S", 0.0)
+    world = World(3, logged=True, reconcile=True, partitions=1)
+    watcher = Watcher(world, 0, bytes_max=1).begin()
+    receipts = [world.put(0, f"k{each}", "old") for each in range(count)]
+    world.run(STABLE_S)
+    while b"k2" not in watcher.held:  # its mark is noted by now, and waits for the rest
+        watcher.poll()
+    replaced = b"k%d" % (count - 2)
+    world.put(0, replaced.decode(), "new")
+    marked = False
+    for _ in range(30):
+        for event in watcher.poll():
+            if isinstance(event, Progress) and event.stable >= stamp_of(receipts[-2]):
+                assert watcher.held[replaced] == b"new"
+                marked = True
+    assert marked

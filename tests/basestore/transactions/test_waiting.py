@@ -4,7 +4,7 @@
 from basestore.protocol.client import Committed, Failed
 from basestore.transactions.transaction import Phase
 from tests.worlds.transacting import answered_and_left, begun, key_at, left, silence, speak
-from tests.worlds.transactions import TransactionWorld, reads, sets
+from tests.worlds.transactions import HOLDS_NOTHING, TransactionWorld, reads, sets
 
 
 class TestWhoReadsWhatAnotherWrites:
@@ -57,3 +57,14 @@ class TestWhoMeetsWhatTheDeadHaveLeft:
         world.until(lambda: getattr(world.answered(world.seek(1, a)), "value", None) == b"0", 5.0)
         assert 1.5 < world.monotonic - begun_s < 2.5
         world.tidied()
+
+
+class TestWhatWasReadAndHeldNothing:
+    def test_it_is_locked_until_that_is_decided(self) -> None:
+        """That it holds nothing again, later, would prove nothing of the time between."""
+        world = TransactionWorld()
+        left(world, 0, Phase.DECIDE, reads("a", HOLDS_NOTHING), sets("b", "1"), sets("c", "1"))
+        world.settle()
+        assert {row[-1:] for row, record in world.held_rows() if record.intent} == {b"a", b"b", b"c"}
+        world.tidied()
+        assert world.found_at(1, "a") is None

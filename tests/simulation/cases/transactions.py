@@ -13,6 +13,8 @@ from basestore.protocol.client import (
     IF_VERSION,
     OUTCOME_LOST,
     OUTCOME_STORED,
+    SET,
+    Commit,
     Committed,
     Failed,
     Written,
@@ -31,6 +33,7 @@ from basestore.transactions.transaction import Phase
 from tests.simulation.cases import registry
 from tests.worlds.transacting import answered_and_left, begun, come_to, key_at, left, silence, speak
 from tests.worlds.transactions import HOLDS_NOTHING, TransactionWorld, accepts_decision, deletes, reads, sets
+from tests.worlds.world import Call
 
 shows = partial(registry.shows, family="transactions")
 T, OTHER = (1_760_000_000_000 << 16).to_bytes(8) + b"o" * 8, b"\xff" * 16
@@ -267,13 +270,18 @@ def a_home_lays_intents_for_others() -> None:
 
 @shows(
     "what was only read is not looked at again", "what was read may be another version by now",
-    "what was not there may be there by now",
 )  # fmt: skip
 def what_was_only_read_is_looked_at_again() -> None:
     world = TransactionWorld()
     first = world.put_register(0, "a", "1").version
     world.put_register(1, "a", "2")
     assert isinstance(world.answered(world.transact(2, reads("a", first), sets("b", "1"))), Failed)
+
+
+@shows("what held nothing when it was read is not locked")
+def what_held_nothing_when_it_was_read_is_locked() -> None:
+    world = TransactionWorld()
+    world.put_register(0, "a", "1")
     assert isinstance(world.answered(world.transact(2, reads("a", HOLDS_NOTHING), sets("b", "1"))), Failed)
 
 
@@ -353,6 +361,33 @@ def nobody_is_told_before_it_is_decided() -> None:
     silence(world, 0)
     world.run(0.2)
     assert not call.done
+
+
+def alone(world: TransactionWorld, at: int, value: str, expected: bytes) -> Call:
+    """One write of a, and nothing besides."""
+    return world.ask(
+        at,
+        lambda request: Commit(request, 600, ["cas"], [b"a"], [SET], [expected], [value.encode()], [0]),
+    )
+
+
+@shows("a write alone is committed though it is lost")
+def a_write_alone_is_not_committed_where_it_is_lost() -> None:
+    world = TransactionWorld()
+    first = world.put_register(0, "a", "1").version
+    world.put_register(0, "a", "2")
+    assert isinstance(world.answered(alone(world, 1, "3", first)), Failed)
+
+
+@shows("a write alone of which nobody knows has done nothing")
+def of_a_write_alone_nobody_says_that_nothing_was_done_once_it_was_sent() -> None:
+    world = TransactionWorld()
+    first = world.put_register(0, "a", "1").version
+    world.settle()
+    world.lose = lambda sent: isinstance(sent.message, Accept)
+    answer = world.answered(alone(world, world.home("a"), "2", first))
+    assert isinstance(answer, Failed)
+    assert answer.code == OutcomeUnknown.code
 
 
 # --- who helps -------------------------------------------------------------------------------------

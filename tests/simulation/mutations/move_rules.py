@@ -95,7 +95,7 @@ left_out("moves: those that come are written nothing", HELD | ENDS, Placement, "
 # --- when a stage may end ------------------------------------------------------------------------
 
 left_out("moves: old certificates", HELD, Certificates, "seat",
-         "self._last_exchanges.pop((partition, other), None)", "pass", "crossings")  # fmt: skip
+         "for each in (self._last_exchanges, self._durable):", "for each in ():", "crossings")  # fmt: skip
 left_out("moves: one source makes complete", HELD, moving, "complete",
          "covers(known, seats.old, away, new)", "bool(known & set(seats.old))", "crossings")  # fmt: skip
 left_out("moves: one source makes fit", HELD, Seating, "covered",

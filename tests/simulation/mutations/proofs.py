@@ -109,9 +109,9 @@ _proven = Exchange._proven
     "closed at the end of an exchange, not at its snapshot", CLOSED, Exchange, "_proven", "haste",
     model="closed stamp of the session's end",
 )  # fmt: skip
-def _closed_late(self: Any, kind: str, snapshot: Any, sequence: int) -> Any:
+def _closed_late(self: Any, kind: str, snapshot: Any, sequence: int, end: int = 0) -> Any:
     (snapshot.closed,) = self._local.closed_stamps.close((self.partition,), self.now)
-    return _proven(self, kind, snapshot, sequence)
+    return _proven(self, kind, snapshot, sequence, end)
 
 
 @mutant(
@@ -166,13 +166,14 @@ _remember = Certificates.remember
 
 @mutant("known runs never shrink", {"convergence", "mismatches"}, Certificates, "remember", "lopsided")
 def _remember_all(
-    self: Any, partition: int, member: int, begun_s: float, *, peer_whole: bool, taken: Runs | None = None
-) -> None:
+    self: Any, partition: int, member: int, begun_s: float, *, peer_whole: bool, end: int = 0,
+    taken: Runs | None = None,
+) -> None:  # fmt: skip
     # As one run: those of earlier exchanges are below every later certificate, and change nothing.
     before = self._last_exchanges.get((partition, member))
     runs = [*(before.taken.get(0, []) if before is not None else []), *(taken or {}).get(0, [])]
     taken = {0: [(min(runs)[0], max(runs)[1])]} if runs else taken
-    _remember(self, partition, member, begun_s, peer_whole=peer_whole, taken=taken)
+    _remember(self, partition, member, begun_s, peer_whole=peer_whole, end=end, taken=taken)
 
 
 @mutant("a snapshot has what came after it", {"mismatches", "convergence"}, Snapshot, "had")
@@ -229,7 +230,7 @@ _drop = Replica.drop
 
 
 @mutant("a purge leaves what expires", {"convergence", "mismatches", "purges"}, Replica, "drop")
-def _drop_tombstones(self: Any, row: bytes) -> None:
+def _drop_tombstones(self: Any, row: bytes, *, due: bool = False) -> None:
     stored = self._group_commit.get(keyspace.record(row))
     if stored is None or is_tombstone(stored) or self.summaries is None:
-        _drop(self, row)
+        _drop(self, row, due=due)

@@ -64,6 +64,17 @@ SURVIVORS = {
         "who takes a seat, or comes back, has been told a floor, at or above all that was promised before: "
         "so a ballot from before is refused by enough of them"
     ),
+    "watch: an exchange tells its snapshot for its end": (
+        "a watcher must have been told what came to a store while it compared, and lose it before it was "
+        "told what it took then; the model shows it, and a transcript of exchanges holds what is told"
+    ),
+    "watch: what is replaced unread counts as told": (
+        "a line must be replaced, while a mark waits for it, by one behind all for which that waits; a test "
+        "of the room's shows it, and the model"
+    ),
+    "watch: a store tells what it does not hold whole": (
+        "no stable stamp is shown of such a partition, so nothing is marked by it, and its log tells the rest"
+    ),
     "a superseded write-back confirms": (
         "a read writes back what a newer write overtakes at that replica, and ends after that one was "
         "acknowledged at a quorum"

@@ -62,7 +62,3 @@ watched(
     "self._group_commit.reply(follower.outbox, told, None, size, surely=True)",
     "follower.outbox.put(told, size)",
 )  # fmt: skip
-watched(
-    "watch: who is refused a partition is not told so", MARKS, Follower, "refuse",
-    "self._unserved.append(UnservedRow(partition, reason))", "pass",
-)  # fmt: skip
