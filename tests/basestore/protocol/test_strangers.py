@@ -31,9 +31,7 @@ from basestore.protocol.anti_entropy import (
     check_losses,
 )
 from basestore.protocol.client import (
-    BatchWritten,
     Commit,
-    Committed,
     Delete,
     Get,
     Scan,
@@ -240,11 +238,6 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
             several(big, n),
         )
     ),
-    BatchWritten: st.integers(0, 3).flatmap(
-        lambda n: st.builds(
-            BatchWritten, ids, st.just(bytes(40)), st.just([bytes(24)] * n), several(big, n), several(big, n)
-        )
-    ),
     HoldPart: st.builds(HoldPart, ids, rows | part_rows, blobs | part_records, st.binary(max_size=16), big),
     AskPart: st.builds(AskPart, ids, rows | part_rows, st.just(b"") | ballots, flags, big),
     PartTold: st.builds(PartTold, ids, st.integers(0, 4), big, st.binary(max_size=16), blobs),
@@ -275,9 +268,6 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
             several(blobs, n),
             several(big, n),
         )
-    ),
-    Committed: st.integers(0, 3).flatmap(
-        lambda n: st.builds(Committed, ids, st.just([bytes(24)] * n), several(big, n), several(big, n))
     ),
     Forward: st.builds(
         Forward,
