@@ -24,7 +24,7 @@ stamps wait there: space is paid, correctness never.
 import enum
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from basestore.batches.part import APPLIED, GIVEN_UP, OVER, Ended, Known
 from basestore.batches.round import Answers, Make, Round, saying
@@ -39,6 +39,8 @@ from basestore.batches.verdicts import (
     may_commit,
     nothing_was_purged,
 )
+from basestore.cluster.operations import NOBODY, Once
+from basestore.cluster.outbox import SMALL_BYTES
 from basestore.consistency import Level, Quorum
 from basestore.coordinator.context import Context
 from basestore.errors import ClockSkew
@@ -46,7 +48,7 @@ from basestore.instant import Instant
 from basestore.protocol.groups import COMMITTED, DONE, HELD, NEVER, NONE, AskPart, HoldPart
 from basestore.protocol.replication import DIRECT, Apply
 from basestore.repair.clock import NotYet
-from basestore.repair.version import Record
+from basestore.repair.version import Record, Version
 
 ROUND_S: Final = 2.0
 
@@ -118,18 +120,16 @@ class Course:
         return is_applied(answers, self.quorum, self._level)
 
     def finish(
-        self, how: int, facts: Facts, report: Callable[[bool, Instant], None], now: Instant,
+        self, how: int, facts: Facts, report: Callable[[bool, Instant], None], now: Instant, *,
         known: Answers | None = None,
     ) -> None:  # fmt: skip
         """Tombstones, but to who is `known` to have one. Tells whether a quorum of a partition has them."""
-        stamper, digester = self._context.stamper, self._context.digester
-        tombstones = dict[int, bytes]()
         try:
-            for each in self.known.partitions:
-                row, value = self.known.row(each), self._ended(how, facts, each)
-                version = stamper.stamp(row, now, self.known.stamp(each))
-                tombstones[each] = Record.seal(digester, row, version, value, tombstone=True).blob
-        except (NotYet, ClockSkew):
+            tombstones = self._tombstones(how, facts, now)
+        except NotYet:
+            self._park(partial(self.finish, how, facts, report, known=known), report, now)
+            return
+        except ClockSkew:
             report(False, now)  # whoever holds it goes on with it
             return
 
@@ -143,9 +143,38 @@ class Course:
 
         self._ask(make, lambda answers: False, heard, ROUND_S, now)
 
-    def _ended(self, how: int, facts: Facts, partition: int) -> bytes:
-        number, known = facts.numbers.get(partition, 0), self.known
-        return Ended(how, number, known.first, known.origin, facts.check).encode()
+    def _tombstones(self, how: int, facts: Facts, now: Instant) -> dict[int, bytes]:
+        """By partition; ClockSkew or NotYet."""
+        stamper, known = self._context.stamper, self.known
+        last = known.partitions[-1]
+        stamper.observe(known.ballot(last), now)  # that of another clock, which may be ahead
+        versions = map(Version.decode, stamper.stamps(known.partitions, now))
+        tombstones = dict[int, bytes]()
+        for partition, version in zip(known.partitions, versions, strict=True):
+            number, row = facts.numbers.get(partition, 0), known.row(partition)
+            value = Ended(how, number, known.first, known.origin, facts.check).encode()
+            record = Record.seal(self._context.digester, row, version, value, tombstone=True)
+            tombstones[partition] = record.blob
+        return tombstones
+
+    def _park(
+        self, again: Callable[[Instant], None], report: Callable[[bool, Instant], None], now: Instant
+    ) -> None:
+        """Until this clock may stamp, or it has waited for as long as a round."""
+        operations, stamper = self._context.operations, self._context.stamper
+
+        def late(_: Any, now: Instant) -> None:
+            stamper.timed_out(waiting, now)
+            report(False, now)
+
+        def go_on(now: Instant) -> None:
+            if waiting.ids:
+                operations.drop(waiting)
+                again(now)
+
+        waiting = Once(operations, SMALL_BYTES, NOBODY, late)
+        operations.alarm_at(operations.issue(waiting), now.monotonic + ROUND_S)
+        stamper.park(waiting, go_on)
 
     # --- to its end ------------------------------------------------------------------------------
 
@@ -163,7 +192,7 @@ class Course:
         facts = facts_of(self.known, answers)
         over = ended(answers)
         if over is not None:
-            self.finish(over.how, facts, self._ignore, now, answers)
+            self.finish(over.how, facts, self._ignore, now, known=answers)
             how = _HOW[over.how]
             report(End(How.BY_QUORUM if how is How.STORED and self._level is Level.ALL else how, facts), now)
         elif is_committed(answers) or self.may_commit(answers):

@@ -16,9 +16,7 @@ from basestore.repair.version import HEAD_BYTES, RECORD_BYTES_MIN
 ROOTS_MAX = 256
 
 
-def _check_claims(claims: list[int], above: int = 0) -> str:
-    if above < 0:
-        return "closes less than it tells"
+def _check_claims(claims: list[int]) -> str:
     return "does not hold members, stamps and tags in turn" if len(claims) % 3 else ""
 
 
@@ -42,7 +40,7 @@ class Syn(NamedTuple):
     above: int = 0
 
     def check(self) -> str:
-        return _check_claims(self.claims, self.above)
+        return _check_claims(self.claims)
 
 
 @message(51, added={"above": BATCHES_SINCE})
@@ -60,7 +58,7 @@ class Same(NamedTuple):
     above: int = 0
 
     def check(self) -> str:
-        return _check_claims(self.claims, self.above)
+        return _check_claims(self.claims)
 
 
 @message(52)
@@ -169,7 +167,7 @@ class Certify(NamedTuple):
     above: int = 0
 
     def check(self) -> str:
-        return _check_claims(self.claims, self.above) or ("" if self.end >= 0 else "names a sequence below 0")
+        return _check_claims(self.claims) or ("" if self.end >= 0 else "names a sequence below 0")
 
 
 @message(60, unchecked=ANYTHING)
