@@ -1,19 +1,20 @@
 """Atomic batches in a world (`world.py`): what is asked, and what lies where."""
 
+from collections.abc import Callable
 from typing import Any
 
 from basestore.batches.part import part_row
+from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
 from basestore.protocol.client import DELETE, SET, BatchWritten, Failed, WriteBatch
 from basestore.protocol.codec import Message
+from basestore.protocol.groups import HoldPart
 from basestore.repair.version import Record
 from basestore.rows import row_bucket
 from basestore.storage.keyspace import SEQUENCE_BYTES, record, records_of, row_of
 from basestore.topology.buckets import PARTS
 from tests.worlds.registers import RegisterWorld
 from tests.worlds.world import Call, Sent
-
-PROPOSAL = b"\0" * 7
 
 
 class BatchWorld(RegisterWorld):
@@ -30,7 +31,7 @@ class BatchWorld(RegisterWorld):
 
     @property
     def drawn(self) -> bytes:
-        return PROPOSAL + bytes((self._drawn,))
+        return self._drawn.to_bytes(8)
 
     def batch(
         self, at: int, values: dict[str, str | None], *, bucket: str = "default", timeout_s: float = 2.0,
@@ -64,6 +65,21 @@ class BatchWorld(RegisterWorld):
         assert isinstance(answer, Failed), answer
         return answer
 
+    def answers_of_parts(self, index: int, *requests: Message) -> list[Message]:
+        """What a store says to these, of which none has come over a link."""
+        node, outbox = self.node(index), Outbox(set())
+        for request in requests:
+            node.batches.handlers[type(request)](node.me, outbox, request, self.now(index))
+        node.group_commit.commit()
+        node.engine.sync()
+        node.group_commit.durable(node.group_commit.sequence)
+        return outbox.take()
+
+    def spoil_row(self, index: int, row: bytes) -> None:
+        """Change one byte of a stored record of this row."""
+        self.engines[index].spoil_at(record(row), 60)
+        self.node(index).replica.marks.clear()
+
     # --- what lies where -------------------------------------------------------------------------
 
     def key_in(self, partition: int, number: int = 0) -> str:
@@ -93,7 +109,16 @@ class BatchWorld(RegisterWorld):
         self.until(lambda: not self.parts(), seconds)
 
 
-def says(kind: type[Any], **facts: Any) -> Any:
+def holds(partition: int) -> Callable[[Sent], bool]:
+    """Whether what is sent asks to hold a part of this partition."""
+
+    def told(sent: Sent) -> bool:
+        return isinstance(sent.message, HoldPart) and sent.message.row[:2] == partition.to_bytes(2)
+
+    return told
+
+
+def says(kind: type[Any], **facts: Any) -> Callable[[Sent], bool]:
     """Whether what is sent is of this kind, and its fields are so."""
 
     def told(sent: Sent) -> bool:
