@@ -44,6 +44,11 @@ def read_part(value: bytes) -> tuple[list[int], Rows]:
     return partitions, rows
 
 
+def is_over(row: bytes, stored: bytes) -> bool:
+    """Whether this stands in the place of a part: nobody reads it any more."""
+    return s.bucket_of(row) == PARTS and s.is_tombstone(stored)
+
+
 class Seen:
     """A batch of which some part has come to a disk: its partitions, and the rows of those parts."""
 

@@ -8,13 +8,16 @@ from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
 from basestore.protocol.client import DELETE, SET, BatchWritten, Failed, WriteBatch
 from basestore.protocol.codec import Message
-from basestore.protocol.groups import HoldPart
+from basestore.protocol.groups import AskPart, HoldPart
+from basestore.protocol.replication import Apply
 from basestore.repair.version import Record
 from basestore.rows import row_bucket
 from basestore.storage.keyspace import SEQUENCE_BYTES, record, records_of, row_of
 from basestore.topology.buckets import PARTS
 from tests.worlds.registers import RegisterWorld
 from tests.worlds.world import Call, Sent
+
+MEMBERS = 5
 
 
 class BatchWorld(RegisterWorld):
@@ -126,3 +129,67 @@ def says(kind: type[Any], **facts: Any) -> Callable[[Sent], bool]:
         return isinstance(of, kind) and all(getattr(of, name) == value for name, value in facts.items())
 
     return told
+
+
+def ended(sent: Sent) -> bool:
+    """Whether this is a tombstone of a part."""
+    return isinstance(sent.message, Apply) and row_bucket(sent.message.row) == PARTS
+
+
+class Scene:
+    """Five nodes, of which three hold each partition; a batch for two partitions, `out` and `other`, begun at
+    one that holds neither, if there is one."""
+
+    def __init__(self, count: int = MEMBERS, **facts: object) -> None:
+        self.world = world = BatchWorld(count, **{"partitions": 8, "reconcile": True, **facts})
+        pairs = [(a, b) for a in range(8) for b in range(a)]
+
+        def idle(pair: tuple[int, int]) -> list[int]:
+            held = {at for partition in pair for at in world.placement.replicas[partition]}
+            return [at for at in range(count) if at not in held]
+
+        best = max(pairs, key=lambda pair: (len(idle(pair)), pair))
+        self.at = (idle(best) or [0])[0]
+        self.first, self.second = best
+        self.keys = [world.key_in(at) for at in best]
+        self.values: dict[str, str | None] = dict.fromkeys(self.keys, "batch")
+
+    def begin(self, lose: Callable[[Sent], bool], seconds: float = 1.0) -> Call:
+        """The batch is asked for, and so much time passes in which what is lost is."""
+        self.world.lose = lose
+        call = self.world.batch(self.at, self.values, timeout_s=1.0)
+        self.world.run(seconds)
+        return call
+
+    def die(self) -> None:
+        """The coordinator does; from now on nothing is lost."""
+        self.world.crash(self.at)
+        self.world.lose = lambda sent: False
+
+    def replicas(self, partition: int) -> tuple[int, ...]:
+        return self.world.placement.replicas[partition]
+
+    def reader(self) -> int:
+        return next(at for at, node in enumerate(self.world.nodes) if node is not None)
+
+    def found(self) -> list[str | None]:
+        return [self.world.look(self.reader(), key).text for key in self.keys]
+
+    def row_at(self, index: int, partition: int) -> bytes:
+        """Of the part that a node holds there."""
+        rows = self.world.node(index).batches.parts.rows
+        return next(row for row in rows if row[:2] == partition.to_bytes(2))
+
+    def state_at(self, index: int, partition: int) -> int:
+        """What a node answers of its part."""
+        row = next(
+            row for row in self.world.node(index).batches.parts.rows if row[:2] == partition.to_bytes(2)
+        )
+        (told,) = self.world.answers_of_parts(index, AskPart(1, row, b"", False, 0))
+        state: int = told.state  # type: ignore[attr-defined]
+        return state
+
+    def over(self, *values: str | None) -> None:
+        """It comes to an end, at all that run, and this is what is found then."""
+        self.world.over()
+        assert self.found() == list(values)

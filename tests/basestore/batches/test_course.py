@@ -1,72 +1,14 @@
-"""Batches whose coordinator dies at each step, whose replicas are away, lost or damaged: all of it, or none, in
-the end. Covers `batches/course.py`, `batches/round.py` and `batches/parts.py`."""
+"""Batches whose coordinator dies at each step, whose replicas are away, lost or damaged: all of it, or none.
+Covers `batches/course.py`, `batches/round.py` and `batches/parts.py`."""
 
 import pytest
 
 from basestore.protocol.client import BatchWritten
 from basestore.protocol.groups import COMMITTED, HELD, NEVER, AskPart, HoldPart
-from basestore.protocol.replication import Apply
-from basestore.rows import row_bucket
-from basestore.topology.buckets import PARTS
 from basestore.topology.changes import DropBucket
-from tests.worlds.batches import BatchWorld, holds, says
+from tests.worlds.batches import MEMBERS, BatchWorld, Scene, ended, holds, says
 from tests.worlds.changing import CARTS
 from tests.worlds.moving import asked
-from tests.worlds.world import Sent
-
-COUNT = 5
-
-
-def ended(sent: Sent) -> bool:
-    """Whether this is a tombstone of a part."""
-    return isinstance(sent.message, Apply) and row_bucket(sent.message.row) == PARTS
-
-
-class Scene:
-    """Five nodes, of which three hold each partition; a batch for two partitions, `out` and `other`, begun at
-    one that holds neither, if there is one."""
-
-    def __init__(self, count: int = COUNT, **facts: object) -> None:
-        self.world = world = BatchWorld(count, **{"partitions": 8, "reconcile": True, **facts})
-        pairs = [(a, b) for a in range(8) for b in range(a)]
-
-        def idle(pair: tuple[int, int]) -> list[int]:
-            held = {at for partition in pair for at in world.placement.replicas[partition]}
-            return [at for at in range(count) if at not in held]
-
-        best = max(pairs, key=lambda pair: (len(idle(pair)), pair))
-        self.at = (idle(best) or [0])[0]
-        self.first, self.second = best
-        self.keys = [world.key_in(at) for at in best]
-        self.values: dict[str, str | None] = dict.fromkeys(self.keys, "batch")
-
-    def replicas(self, partition: int) -> tuple[int, ...]:
-        return self.world.placement.replicas[partition]
-
-    def reader(self) -> int:
-        return next(at for at, node in enumerate(self.world.nodes) if node is not None)
-
-    def found(self) -> list[str | None]:
-        return [self.world.look(self.reader(), key).text for key in self.keys]
-
-    def row_at(self, index: int, partition: int) -> bytes:
-        """Of the part that a node holds there."""
-        rows = self.world.node(index).batches.parts.rows
-        return next(row for row in rows if row[:2] == partition.to_bytes(2))
-
-    def state_at(self, index: int, partition: int) -> int:
-        """What a node answers of its part."""
-        row = next(
-            row for row in self.world.node(index).batches.parts.rows if row[:2] == partition.to_bytes(2)
-        )
-        (told,) = self.world.answers_of_parts(index, AskPart(1, row, b"", False, 0))
-        state: int = told.state  # type: ignore[attr-defined]
-        return state
-
-    def over(self, *values: str | None) -> None:
-        """It comes to an end, at all that run, and this is what is found then."""
-        self.world.over()
-        assert self.found() == list(values)
 
 
 @pytest.mark.parametrize("step", ["hold", "commit", "finish"])
@@ -89,10 +31,8 @@ def test_what_one_of_each_partition_holds_comes_to_a_quorum_by_copies() -> None:
     world = scene.world
     only = {scene.replicas(partition)[0] for partition in (scene.first, scene.second)}
     world.lose = lambda sent: says(HoldPart)(sent) and sent.target not in only
-    world.batch(scene.at, scene.values, timeout_s=1.0)
-    world.run(0.1)
-    world.crash(scene.at)
-    world.lose = lambda sent: False
+    scene.begin(world.lose, 0.1)
+    scene.die()
     scene.over("batch", "batch")
     assert sum(node.metrics.counts["batches_spread"] for node in world.running)
 
@@ -101,10 +41,8 @@ def test_what_only_one_partition_holds_is_given_up_once_the_other_has_closed_it(
     scene = Scene()
     world = scene.world
     world.lose = holds(scene.first)
-    world.batch(scene.at, scene.values, timeout_s=1.0)
-    world.run(0.1)
-    world.crash(scene.at)
-    world.lose = lambda sent: False
+    scene.begin(world.lose, 0.1)
+    scene.die()
     held = [at for at in scene.replicas(scene.second) if at != scene.at]
     world.run(20.0)
     assert {scene.state_at(at, scene.second) for at in held} == {HELD}
@@ -134,9 +72,7 @@ def test_one_that_does_not_answer_may_hold_it_and_is_waited_for() -> None:
 def test_stamps_wait_for_what_is_held_and_go_on_when_it_is_over() -> None:
     scene = Scene()
     world = scene.world
-    world.lose = says(AskPart)
-    world.batch(scene.at, scene.values, timeout_s=1.0)
-    world.run(1.0)
+    scene.begin(says(AskPart))
     world.crash(scene.at)
     world.run(90.0)
     at = scene.replicas(scene.first)[0]
@@ -154,13 +90,11 @@ def test_stamps_wait_for_what_is_held_and_go_on_when_it_is_over() -> None:
 def test_what_is_held_outlives_a_crash_of_all() -> None:
     scene = Scene()
     world = scene.world
-    world.lose = says(AskPart)
-    world.batch(scene.at, scene.values, timeout_s=1.0)
-    world.run(1.0)
+    scene.begin(says(AskPart))
     world.lose = lambda sent: False
-    for index in range(COUNT):
+    for index in range(MEMBERS):
         world.crash(index)
-    for index in range(COUNT):
+    for index in range(MEMBERS):
         world.start(index)
     world.run(1.0)
     assert scene.found() == [None, None]
@@ -182,9 +116,7 @@ def test_a_member_that_was_away_is_given_what_it_has_missed() -> None:
 def test_a_store_that_is_lost_takes_what_is_held_from_the_others() -> None:
     scene = Scene()
     world = scene.world
-    world.lose = says(AskPart)
-    world.batch(scene.at, scene.values, timeout_s=1.0)
-    world.run(1.0)
+    scene.begin(says(AskPart))
     lost = scene.replicas(scene.first)[0]
     world.lose_store(lost)
     world.until(lambda: bool(world.node(lost).batches.count), 60.0)
@@ -196,14 +128,12 @@ def test_a_store_that_is_lost_takes_what_is_held_from_the_others() -> None:
 def test_a_copy_of_one_whose_store_is_lost_comes_too_late() -> None:
     scene = Scene()
     world = scene.world
-    world.lose = says(AskPart)
-    world.batch(scene.at, scene.values, timeout_s=1.0)
-    world.run(1.0)
+    scene.begin(says(AskPart))
     holder = scene.replicas(scene.first)[0]
     row = scene.row_at(holder, scene.first)
     record = world.node(holder).batches.parts.held(row)
     assert record is not None
-    other = BatchWorld(COUNT, partitions=8)
+    other = BatchWorld(MEMBERS, partitions=8)
     at = scene.replicas(scene.first)[1]
     node = other.node(at)
     node.summaries.of[scene.first].closed = record.stamp
@@ -216,9 +146,7 @@ def test_what_is_settled_is_not_applied_any_more() -> None:
     """It is there, or was beaten, perhaps by what is purged."""
     scene = Scene()
     world = scene.world
-    world.lose = says(AskPart)
-    world.batch(scene.at, scene.values, timeout_s=1.0)
-    world.run(1.0)
+    scene.begin(says(AskPart))
     at = scene.replicas(scene.first)[0]
     node, row = world.node(at), scene.row_at(at, scene.first)
     record = node.batches.parts.held(row)
@@ -232,9 +160,7 @@ def test_what_is_settled_is_not_applied_any_more() -> None:
 def test_a_damaged_part_is_healed_and_goes_on() -> None:
     scene = Scene()
     world = scene.world
-    world.lose = says(AskPart)
-    world.batch(scene.at, scene.values, timeout_s=1.0)
-    world.run(1.0)
+    scene.begin(says(AskPart))
     at = scene.replicas(scene.first)[0]
     world.spoil_row(at, scene.row_at(at, scene.first))
     world.lose = lambda sent: False
