@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, Self
 
-OPERATIONS: Final = ("set", "delete", "get", "scan", "transaction")
+OPERATIONS: Final = ("set", "delete", "get", "scan", "transaction", "batch")
 LEVELS: Final = ("any", "one", "quorum", "all", "serial")  # by their numbers in `consistency.Level`
 SENSELESS_LEVEL: Final = "invalid"
 
@@ -77,6 +77,9 @@ COUNTERS: Final[Mapping[str, str]] = {
     "transaction_helps": "Intents of transactions that were in the way of this node's requests.",
     "transaction_aborts": "Transactions that this node has ended, for they were not decided in time.",
     "transaction_leftovers": "Transactions that this node has tidied up after, for they were left.",
+    "batches_left": "Times that this node has gone on with an atomic batch, for a part of it was left here.",
+    "batches_spread": "Times that this node has sent copies of parts of an atomic batch to who lacked them.",
+    "batches_given_up": "Atomic batches that this node has given up, for nobody holds a part, nor ever will.",
     "leases_ended": "Leases that this node has ended, for their holders had not renewed them.",
     "disk_stalls": "How often no sync of the disk had ended for so long that this node stepped back.",
 }
@@ -104,6 +107,7 @@ OUTCOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "get": ("found", "missing", *FAILURES.values()),
     "scan": ("page", *FAILURES.values()),
     "transaction": ("committed", *FAILURES.values()),
+    "batch": ("stored", *FAILURES.values()),
 }
 
 

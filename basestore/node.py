@@ -35,6 +35,7 @@ from basestore.anti_entropy.maintenance import Maintenance
 from basestore.anti_entropy.pace import Pace
 from basestore.anti_entropy.recovery import Recovery
 from basestore.anti_entropy.scheduler import Scheduler
+from basestore.batches.batches import Batches
 from basestore.cluster.operations import ANSWERS, Operations
 from basestore.cluster.outbox import OUTBOX_BYTES_MAX, Outbox
 from basestore.cluster.peers import Peers
@@ -135,9 +136,10 @@ class Node:
             self.replica, self.group_commit, self.identity, self.peers, self.operations,
             self.certificates.in_use, placement,
         )  # fmt: skip
-        finishing, admission, me = self.certificates.finishing, self.admission, self.me
-        accepts = partial(self.membership.acceptor_of, me)
+        finishing, admission = self.certificates.finishing, self.admission
+        accepts = partial(self.membership.acceptor_of, self.me)
         self.registers = Registers(self.context, self.replica, accepts, finishing, admission, seed)
+        self.batches = Batches(self.context, self.replica, admission, self.certificates)
         self.turn = Turn(self.context, self.registers.receive)
         self.feeds = Feeds(self.context, self.replica, self.certificates, self.identity, cluster.id, fresh)
         admission.handlers.update(self.registers.acceptors.handlers)  # what it has held back goes on there
@@ -173,13 +175,13 @@ class Node:
             config, dict(labels), identity, peers, self.replica, commit, self.operations, self.exchanges,
             self.certificates, self.recovery, hints, self.debts, self.metrics, self.losses, context.stamper,
             self.disk_space, self.feature_level, self.clipping, intake, now, now, membership,
-            self.registers.acceptors, self.transactions, self.feeds,
+            self.registers.acceptors, self.transactions, self.feeds, self.batches,
         )  # fmt: skip
         context.load.door, context.load.retry_ms = intake.door, lambda: intake.windows.retry_ms
         self.rest = Rest(self.operations, self.group_commit, self.scheduler, delivery, late, intake)
         own = NodeRequests(context, self.report, self.recovery, hints, delivery, late)
         topology = TopologyRequests(context, membership)
-        rooms = (own, topology, self.moves, self.feeds, self.transactions)
+        rooms = (own, topology, self.moves, self.feeds, self.transactions, self.batches)
         self._own_requests = {kind: begin for each in rooms for kind, begin in each.requests.items()}
 
     def _begin_handoff(self, buckets: Buckets, placement: Placement, now: Instant) -> None:
@@ -299,9 +301,8 @@ class Node:
             for room in (*rooms, self.recovery, self.identity):
                 room.tick(now)
             self.feature_level.tick()
-            self.registers.tick(now)
-            self.transactions.tick(now)
-            self._ceiling.tick(now)
+            for each in (self.registers, self.transactions, self.batches, self._ceiling):
+                each.tick(now)
         self.membership.tick(now)
         self.moves.tick(now)
         self.feeds.tick(now)
@@ -385,7 +386,7 @@ class Node:
         """What each message of a peer sets going."""
         rooms = (
             self.admission, Acknowledgements(self.operations, self.identity, self.peers), self.exchanges,
-            self.membership, self.moves, self.registers, self.feeds, self.introductions,
+            self.membership, self.moves, self.registers, self.feeds, self.introductions, self.batches,
         )  # fmt: skip
         return {
             **{kind: handle for room in rooms for kind, handle in room.handlers.items()},

@@ -31,7 +31,7 @@ ROWS = """
     server  drill
     node
     observe  peering  moves
-    transactions
+    transactions  batches
     handoff  groups  membership  registers  feeds
     coordinator  anti_entropy
     replica  client  intake

@@ -14,6 +14,9 @@ It stays where it is
                                     should all clocks have, a value whose time is not over would be purged
                                     for good before they are set right (`ClockWatch.ahead_ms`)
     below what is accepted          of a register, and not learned: it may be chosen (`repair/paxos.py`)
+    below a part of a batch         that is held, and not applied: its rows are to come in yet. It may have
+                                    come when that far was closed here, from one that holds it, too: then
+                                    others are told of less than was closed (`batches/parts.py`)
     below an only copy              a hint, of a write at ANY, that no replica holds yet. Who keeps one names
                                     its partition and stamp in every heartbeat; so nothing is closed after
                                     an opening until all have spoken, or have had as long as the lag for it
@@ -86,10 +89,16 @@ class ClosedStamps:
                 self._raise(partition, stamp, now)
         if not (self._durable and self._identity.counts):
             return [0] * len(partitions)
-        closed = [self._summaries.of[partition].closed for partition in partitions]
+        closed = list(map(self._told, partitions))
         if unfit := self._summaries.unfit:
             return [0 if each in unfit else stamp for each, stamp in zip(partitions, closed, strict=True)]
         return closed
+
+    def _told(self, partition: int) -> int:
+        """What others may build on: nothing comes in here any more up to this stamp. What is stable is so,
+        whatever is held."""
+        summary = self._summaries.of[partition]
+        return max(summary.stable, min(summary.closed, self._least_unapplied(partition)))
 
     def _raise(self, partition: int, stamp: int, now: Instant) -> None:
         """Close up to this stamp, or as far as an only copy and what has expired allow."""
@@ -97,6 +106,7 @@ class ClosedStamps:
             return
         summary, ahead_ms = self._summaries.of[partition], self._peers.clock.ahead_ms
         stamp = min(stamp, self._least_only_copy(partition, now), self._least_unlearned(partition))
+        stamp = min(stamp, self._least_unapplied(partition))
         if ahead_ms and stamp > summary.closed:
             steady = max(summary.closed, (now.wall_ms - ahead_ms) << COUNTER_BITS)
             first = self._summaries.first_expiry(partition, steady, stamp, ROWS_MAX)
@@ -158,6 +168,11 @@ class ClosedStamps:
         """Below the ballots of all that is accepted and not learned."""
         unlearned = self._summaries.unlearned.get(partition)
         return int.from_bytes(min(unlearned.values())[:STAMP_BYTES]) - 1 if unlearned else STAMP_MAX
+
+    def _least_unapplied(self, partition: int) -> int:
+        """Below the stamps of all parts of batches that are held and not applied."""
+        parts = self._summaries.unapplied.get(partition)
+        return min(parts.values()) - 1 if parts else STAMP_MAX
 
     def _least_only_copy(self, partition: int, now: Instant) -> int:
         """Below the stamps of all only copies that were named within the lag."""

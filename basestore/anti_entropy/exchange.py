@@ -1,9 +1,9 @@
 """Exchange: two replicas of a partition find out where they differ, mend it, and prove it.
 
 The term is Riak's ("active anti-entropy exchange"); anti-entropy is from Demers et al., "Epidemic
-algorithms for replicated database maintenance", 1987. This module is the story of one exchange, on either
-side. What is decided is in `repair.exchange`, how lists are compared and entries travel in `comparison.py`,
-when and with whom exchanges are opened in `scheduler.py`.
+algorithms for replicated database maintenance", 1987. This is the story of one exchange, on either side. What
+is decided is in `repair.exchange`, how lists are compared and entries travel in `comparison.py`, when and
+with whom exchanges are opened in `scheduler.py`.
 
     open      Syn: root, certificate, stamps               answered by Same, Listing, Ask or Sums
     respond   the other side of that
@@ -101,15 +101,9 @@ class Exchange:
     this one was at work; `told_s` when it was told that this one is."""
 
     def __init__(
-        self,
-        local: LocalSide,
-        dialogue: Dialogue,
-        member: int,
-        partition: int,
-        known: Runs,
-        now: Instant,
+        self, local: LocalSide, dialogue: Dialogue, member: int, partition: int, known: Runs, now: Instant,
         syn: Syn | None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """`known`: sequences here of what the member is known to hold, though it came after the certificate;
         `syn`: what the member has opened the exchange with, or None where this side opens it."""
         self._local = local
@@ -161,16 +155,15 @@ class Exchange:
             Syn(
                 self.dialogue.number, self.partition, self._seal(probe.root), mine, theirs,
                 probe.sequence - mine if base else 0, self._stable, self._relative(probe.closed),
-                self.completeness.told,
-                self._certificates.tag(self.partition),
-                self._certificates.claims_for(self.partition, self.member),
+                self.completeness.told, self._certificates.tag(self.partition),
+                self._certificates.claims_for(self.partition, self.member), self._above(probe.closed),
             )
         )  # fmt: skip
         answer: Same | Listing | Ask | Sums = yield from self.dialogue.next(Same, Listing, Ask, Sums)
         self.completeness.hear(answer.complete)
         if isinstance(answer, Same):
             yield from self._adopt(answer.stable)
-            self._hear_closed(answer.closed, answer.tag, answer.claims)
+            self._hear_closed(answer)
             return self._proven("same", probe, answer.sequence)
         if isinstance(answer, Sums):
             return (yield from self._descend(answer))
@@ -187,7 +180,7 @@ class Exchange:
         # Both sides purge up to the same stable stamp before they take snapshots: otherwise what only one
         # of them has purged would look as if the other alone had it, and be brought back.
         yield from self._adopt(0)
-        self._hear_closed(syn.closed, syn.tag, syn.claims)
+        self._hear_closed(syn)
         yield from self._purge()
         snapshot = self._snapshot()
         held = self._certificates.certificate(self.partition, self.member)
@@ -219,22 +212,26 @@ class Exchange:
         stable = self._summary.stable - self._stable
         claims = self._certificates.claims_for(self.partition, self.member)
         tag, closed = self._certificates.tag(self.partition), self._relative(snapshot.closed)
-        number, sequence = self.dialogue.number, snapshot.sequence
-        self.dialogue.say(Same(number, 0, sequence, stable, closed, self.completeness.told, tag, claims))
+        told = snapshot.sequence, stable, closed, self.completeness.told, tag, claims
+        self.dialogue.say(Same(self.dialogue.number, 0, *told, self._above(snapshot.closed)))
 
     def _say_ask(self, base: tuple[int, int], leaves: bytes) -> None:
-        stable = self._summary.stable - self._stable
-        self.dialogue.say(Ask(self.dialogue.number, 0, *base, stable, self.completeness.told, leaves))
+        stable, told = self._summary.stable - self._stable, self.completeness.told
+        self.dialogue.say(Ask(self.dialogue.number, 0, *base, stable, told, leaves))
 
     def _relative(self, closed: int) -> int:
         return closed - self._stable if closed >= self._stable and closed else UNTOLD
 
-    def _hear_closed(self, closed: int, tag: int, claims: list[int]) -> None:
+    def _above(self, closed: int) -> int:
+        """By how much more is closed than is told."""
+        return max(0, self._summary.closed - closed)
+
+    def _hear_closed(self, said: Syn | Same | Certify) -> None:
         """What the other side enforces, and what it knows of others."""
-        self._their_closed = 0 if closed == UNTOLD else self._credible(self._stable + closed)
-        self._their_tag = tag
-        self._local.closed_stamps.inherit(self.partition, self._their_closed)
-        self._certificates.hear_claims(self.partition, claims)
+        closed, above = (0, 0) if said.closed == UNTOLD else (self._stable + said.closed, said.above)
+        self._their_closed, self._their_tag = self._credible(closed), said.tag
+        self._local.closed_stamps.inherit(self.partition, self._credible(closed + above))
+        self._certificates.hear_claims(self.partition, said.claims)
         self._certificates.advance(self.partition)
 
     def _seal(self, root: int) -> bytes:
@@ -307,9 +304,8 @@ class Exchange:
 
     def _sum_up(self) -> Story[Outcome]:
         """The side that was asked: sums of all nodes; then compare the leaves of those that differ."""
-        mine = self._begin(leaves=True).snapshot.leaves
+        mine, stable = self._begin(leaves=True).snapshot.leaves, self._summary.stable - self._stable
         sums = encode_sums(nodes_of(mine))
-        stable = self._summary.stable - self._stable
         self.dialogue.say(Sums(self.dialogue.number, 0, stable, self.completeness.told, b"", sums))
         answer: Sums = yield from self.dialogue.next(Sums)
         nodes = list(answer.nodes)
@@ -372,6 +368,7 @@ class Exchange:
                 self.dialogue.number, 0, root, snapshot.sequence, self._relative(snapshot.closed),
                 self._certificates.tag(self.partition),
                 self._certificates.claims_for(self.partition, self.member), self._summary.sequence,
+                self._above(snapshot.closed),
             )
         )  # fmt: skip
         theirs: Certify = yield from self.dialogue.next(Certify)
@@ -382,7 +379,7 @@ class Exchange:
                 yield 1
             raise Mismatch
         comparison.lay_ghosts()
-        self._hear_closed(theirs.closed, theirs.tag, theirs.claims)
+        self._hear_closed(theirs)
         return self._proven("full" if full else "delta", snapshot, theirs.sequence, theirs.end)
 
     def _proven(self, kind: str, snapshot: Snapshot, sequence: int, end: int = 0) -> Outcome:

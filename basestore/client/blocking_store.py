@@ -26,11 +26,12 @@ from basestore.client.arguments import (
 from basestore.client.blocking_channel import BlockingChannel, BlockingSessionChannel
 from basestore.client.blocking_operator import BlockingOperator
 from basestore.client.calls import Call, drawn_holder, place_of, transacted
+from basestore.client.coordination.batch import NOT_ATOMIC, SyncBatch
 from basestore.client.coordination.fence import Fence, fenced_rows
 from basestore.client.coordination.lease import Wanted
 from basestore.client.coordination.sync_lease import SyncLease
 from basestore.client.coordination.transaction import NO_SESSION, Draft, Place, SyncTransaction, Write
-from basestore.client.many import Lot, delete_many, get_many, scan, set_many
+from basestore.client.many import Lot, batch, delete_many, get_many, scan, set_many
 from basestore.client.retrying import PATIENCE_S, BlockingRetryingChannel, Watching
 from basestore.client.session import KEYS_MAX_DEFAULT, Session
 from basestore.consistency import Level
@@ -73,17 +74,10 @@ class SyncStore(BlockingOperator):
         )
 
     def delete(
-        self,
-        key: bytes | str,
-        *,
-        bucket: str = "default",
-        consistency: Consistency | None = None,
-        timeout: float | None = None,
-        repeat: Identity | str | None = None,
-        defer: bool = False,
-        if_version: Version | str | Unset = UNSET,
-        fence: Fence | None = None,
-    ) -> Receipt:
+        self, key: bytes | str, *, bucket: str = "default", consistency: Consistency | None = None,
+        timeout: float | None = None, repeat: Identity | str | None = None, defer: bool = False,
+        if_version: Version | str | Unset = UNSET, fence: Fence | None = None,
+    ) -> Receipt:  # fmt: skip
         """Delete a key. Deleting a key that is not there is no error. `if_version` as of
         `Store.delete`."""
         condition = condition_of(if_version, False, UNSET, defer)
@@ -206,6 +200,15 @@ class SyncStore(BlockingOperator):
         except BasestoreError as error:
             cursor.name(error)
             raise
+
+    def batch(
+        self, *, atomic: bool, consistency: Consistency | None = None, timeout: float | None = None,
+        repeat: Identity | str | None = None,
+    ) -> SyncBatch:  # fmt: skip
+        """Several keys, written together, as `Store.batch`; for the length of a `with` block."""
+        if not atomic:
+            raise InvalidRequest(NOT_ATOMIC)
+        return SyncBatch(place_of, transacted, batch(self._calls, consistency, timeout, repeat), self._ask)
 
     def transaction(self, *, timeout: float | None = None) -> AbstractContextManager[SyncTransaction]:
         """Several keys of registers, read and written as if at one moment, as `Store.transaction`; for the

@@ -28,6 +28,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, null
 from typing import Any, Final, Protocol
 
 from basestore.client.calls import Asking
+from basestore.client.coordination.batch import NO_SESSION as NO_BATCHES
 from basestore.client.coordination.transaction import NO_SESSION
 from basestore.client.session import Session, check_cluster
 from basestore.errors import (
@@ -36,7 +37,7 @@ from basestore.errors import (
     Overloaded,
     SessionFull,
 )
-from basestore.protocol.client import Commit, Credit, Failed, Get, Got, Shed, Written
+from basestore.protocol.client import Commit, Credit, Failed, Get, Got, Shed, WriteBatch, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import ADMIN, class_of
 from basestore.protocol.groups import Found, Stored, requested, singly
@@ -312,6 +313,8 @@ class Lesson:
         for request in singly(self._asking.requests(first, failed)):
             if isinstance(request, Commit):
                 raise InvalidRequest(NO_SESSION)
+            if isinstance(request, WriteBatch):
+                raise InvalidRequest(NO_BATCHES)
             try:
                 with self._lock:
                     self._begun[request.id] = self._seen.begin(request)

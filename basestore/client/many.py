@@ -22,6 +22,7 @@ from basestore.client.arguments import (
     delete_request,
     get_level_of,
     get_request,
+    identity_of,
     key_columns,
     limit_of,
     prefix_bytes,
@@ -30,15 +31,16 @@ from basestore.client.arguments import (
     value_column,
 )
 from basestore.client.calls import Call, Calls, Make, Members, drawn
+from basestore.client.coordination.transaction import Row
 from basestore.consistency import Level
 from basestore.errors import BasestoreError, InvalidRequest, RequestFailed
-from basestore.protocol.client import Delete, Scan, Set
+from basestore.protocol.client import Delete, Scan, Set, WriteBatch
 from basestore.protocol.codec import Message
 from basestore.protocol.envelopes import REQUESTS_MAX
 from basestore.protocol.groups import Found, GetMany, Stored, WriteMany, singly
 from basestore.repair.version import Identity
-from basestore.results.readers import page, read_result, read_results, receipt, receipts
-from basestore.results.receipts import Item, ReadResult, Receipt
+from basestore.results.readers import batch_receipt, page, read_result, read_results, receipt, receipts
+from basestore.results.receipts import BatchReceipt, Item, ReadResult, Receipt
 
 T = TypeVar("T")
 PAGE_LIMIT = 500
@@ -159,6 +161,22 @@ def get_many(
         lambda answer, _: read_results(answer, level),
         timeout_s,
     )
+
+
+def batch(
+    calls: Calls, consistency: Consistency | None, timeout: float | None, repeat: Identity | str | None
+) -> Callable[[list[Row]], Call[BatchReceipt]]:
+    """What writes rows as one atomic batch."""
+    level, (timeout_s, timeout_ms) = calls.level_of(consistency), calls.time(timeout)
+    identity = drawn(1)[0] if repeat is None else identity_of(repeat)
+
+    def call(rows: list[Row]) -> Call[BatchReceipt]:
+        buckets, keys, kinds, _, values, ttls_ms = map(list, zip(*rows, strict=True))
+        columns: Any = identity, repeat is not None, buckets, keys, kinds, values, ttls_ms
+        read = partial(batch_receipt, level, identity, list(zip(buckets, keys, strict=True)))
+        return Call(lambda request: WriteBatch(request, level.value, timeout_ms, *columns), read, timeout_s)
+
+    return call
 
 
 def scan(

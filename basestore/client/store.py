@@ -27,10 +27,11 @@ from basestore.client.arguments import (
 from basestore.client.calls import Call, drawn_holder, place_of, transacted
 from basestore.client.channel import Channel, SessionChannel
 from basestore.client.coordination.async_lease import Lease
+from basestore.client.coordination.batch import NOT_ATOMIC, Batch
 from basestore.client.coordination.fence import Fence, fenced_rows
 from basestore.client.coordination.lease import Wanted
 from basestore.client.coordination.transaction import NO_SESSION, Draft, Place, Transaction, Write
-from basestore.client.many import Lot, delete_many, get_many, scan, set_many
+from basestore.client.many import Lot, batch, delete_many, get_many, scan, set_many
 from basestore.client.operator import Operator
 from basestore.client.retrying import PATIENCE_S, RetryingChannel, Watching
 from basestore.client.session import KEYS_MAX_DEFAULT, Session
@@ -82,17 +83,10 @@ class Store(Operator):
         )
 
     async def delete(
-        self,
-        key: bytes | str,
-        *,
-        bucket: str = "default",
-        consistency: Consistency | None = None,
-        timeout: float | None = None,
-        repeat: Identity | str | None = None,
-        defer: bool = False,
-        if_version: Version | str | Unset = UNSET,
-        fence: Fence | None = None,
-    ) -> Receipt:
+        self, key: bytes | str, *, bucket: str = "default", consistency: Consistency | None = None,
+        timeout: float | None = None, repeat: Identity | str | None = None, defer: bool = False,
+        if_version: Version | str | Unset = UNSET, fence: Fence | None = None,
+    ) -> Receipt:  # fmt: skip
         """Delete a key. Deleting a key that is not there is no error. `if_version`, in a bucket of registers:
         only if it holds that version, as of `set`."""
         condition = condition_of(if_version, False, UNSET, defer)
@@ -130,13 +124,9 @@ class Store(Operator):
         )
 
     async def exists(
-        self,
-        key: Data,
-        *,
-        bucket: str = "default",
-        consistency: Consistency | None = None,
+        self, key: Data, *, bucket: str = "default", consistency: Consistency | None = None,
         timeout: float | None = None,
-    ) -> bool:
+    ) -> bool:  # fmt: skip
         """Whether a get at this level finds a value; it is never degraded, for it could not say so."""
         return (await self._ask(self._calls.get(key, bucket, consistency, timeout, degrade=0))).found
 
@@ -156,14 +146,9 @@ class Store(Operator):
         return await self._many(set_many(self._calls, pairs(items), bucket, consistency, ttl, timeout, defer))
 
     async def delete_many(
-        self,
-        keys: Iterable[Data],
-        *,
-        bucket: str = "default",
-        consistency: Consistency | None = None,
-        timeout: float | None = None,
-        defer: bool = False,
-    ) -> Many[Receipt]:
+        self, keys: Iterable[Data], *, bucket: str = "default", consistency: Consistency | None = None,
+        timeout: float | None = None, defer: bool = False,
+    ) -> Many[Receipt]:  # fmt: skip
         """Delete many keys at once, each for itself. In the order of `keys`: its receipt, or the error of
         the one that failed."""
         return await self._many(delete_many(self._calls, listed(keys), bucket, consistency, timeout, defer))
@@ -218,6 +203,19 @@ class Store(Operator):
         except BasestoreError as error:
             cursor.name(error)
             raise
+
+    def batch(
+        self, *, atomic: bool, consistency: Consistency | None = None, timeout: float | None = None,
+        repeat: Identity | str | None = None,
+    ) -> Batch:  # fmt: skip
+        """Several keys of buckets where the last write wins, written together at the end of an `async with`
+        block: all of them or, in the end, none (`client/coordination/batch.py`). Readers may see a part for a
+        moment; `transaction` is for more than that. At QUORUM or ALL; at most 100 keys, of 1 MiB with their
+        values. `repeat`: the identity that an error of such a batch carries; with the same writes it is
+        followed to its end, and none is made anew."""
+        if not atomic:
+            raise InvalidRequest(NOT_ATOMIC)
+        return Batch(place_of, transacted, batch(self._calls, consistency, timeout, repeat), self._ask)
 
     def transaction(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Transaction]:
         """Several keys of registers, read and written as if at one moment, alone (strictly serializable); for
@@ -353,15 +351,9 @@ class StoreSession(Store):
         self._seen.merge(token, base)
 
     async def scan(
-        self,
-        prefix: bytes | str = b"",
-        *,
-        bucket: str = "default",
-        consistency: Consistency | None = None,
-        timeout: float | None = None,
-        limit: int | None = None,
-        after: bytes | str = b"",
-    ) -> AsyncIterator[Item]:
+        self, prefix: bytes | str = b"", *, bucket: str = "default", consistency: Consistency | None = None,
+        timeout: float | None = None, limit: int | None = None, after: bytes | str = b"",
+    ) -> AsyncIterator[Item]:  # fmt: skip
         """As `Store.scan`; keys that the session knows better than a page does are read one by one.
         SessionFull, in the middle, before a key is shown that there is no room for."""
         cursor = scan(self._calls, prefix, bucket, consistency, timeout, limit, after)

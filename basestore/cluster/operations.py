@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from basestore.instant import Instant
 from basestore.protocol.feeds import Fed
-from basestore.protocol.groups import AppliedGroups, HeldGroup
+from basestore.protocol.groups import AppliedGroups, HeldGroup, PartTold
 from basestore.protocol.operator import Inspected, Traced
 from basestore.protocol.replication import (
     ForwardDone,
@@ -38,10 +38,9 @@ from basestore.protocol.replication import (
     Rejected,
     Settled,
     Superseded,
-)
+)  # fmt: skip
 
-OPERATIONS_MAX = 8192
-BYTES_MAX = 256 << 20
+OPERATIONS_MAX, BYTES_MAX = 8192, 256 << 20
 SLOTS_PER_S = 200
 RELIEVED_AT_ONCE = 64
 
@@ -61,13 +60,13 @@ ANSWERS: Final[Mapping[type, str]] = {
     Refused: "refused",
     ForwardDone: "done",
     Fed: "fed",
+    PartTold: "part_told",
 }
 
 # An Applied acknowledges many operations at once: each is handed the id of what it had asked.
 Ack = int
 NO_GROUP: Final = -1
-NO_ANSWER: Final = "no answer in time"
-OVERTAKEN: Final = "who holds the key has changed"
+NO_ANSWER, OVERTAKEN = "no answer in time", "who holds the key has changed"
 
 
 class Operation:
@@ -135,6 +134,9 @@ class Operation:
 
     def fed(self, member: int, answer: Fed, now: Instant) -> None:
         """The member has told what has changed."""
+
+    def part_told(self, member: int, answer: PartTold, now: Instant) -> None:
+        """The member has said what there is of a part of a batch."""
 
     def lost(self, member: int, now: Instant) -> None:
         """The member stopped being alive: what was asked of it may never be answered."""
@@ -211,9 +213,7 @@ class Operations:
         self._slots: dict[int, list[int]] = {}
         self._slots_ahead: list[int] = []  # a heap of those that exist
         self._slot_done = -1
-        self.count = 0
-        self.bytes = 0
-        self.served = 0
+        self.count = self.bytes = self.served = 0
 
     @property
     def idle(self) -> bool:

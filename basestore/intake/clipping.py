@@ -32,7 +32,7 @@ from basestore.intake.figures import Lately
 from basestore.intake.hot_keys import HotKeys, digest
 from basestore.intake.limits import SECOND_NS, BucketLimits, Refusal
 from basestore.metrics import Metrics
-from basestore.protocol.client import Commit, Delete, Get, Scan, Set
+from basestore.protocol.client import Commit, Delete, Get, Scan, Set, WriteBatch
 from basestore.protocol.codec import Message
 from basestore.protocol.groups import GetMany, WriteMany, chosen, singly
 from basestore.protocol.operator import Explain, Survey
@@ -42,7 +42,7 @@ SAMPLED: Final = 32  # one in so many is looked at for hot keys
 GOLDEN: Final = 0.6180339887498949  # what is looked at falls in with no rhythm of the callers
 _SINGLE: Final = frozenset((Get, Set, Delete))
 _MANY: Final = frozenset((GetMany, WriteMany))
-_OF_DATA: Final = _SINGLE | _MANY | {Commit, Scan, Explain, Survey}
+_OF_DATA: Final = _SINGLE | _MANY | {Commit, WriteBatch, Scan, Explain, Survey}
 
 
 class Later(Protocol):

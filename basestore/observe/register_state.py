@@ -28,6 +28,21 @@ class UnderWay(Protocol):
     def locks(self) -> int: ...
 
 
+class Lying(Protocol):
+    """What a node says of the parts of atomic batches that it holds (`batches/batches.py`)."""
+
+    @property
+    def count(self) -> int: ...
+    def oldest_ms(self, now: Instant) -> int | None: ...
+
+
+def batch_facts(batches: Lying, now: Instant) -> dict[str, str]:
+    """For `basestore status`: how many parts lie here of batches that are not over, and the oldest's age."""
+    oldest_ms = batches.oldest_ms(now)
+    age = "" if oldest_ms is None else str(oldest_ms)
+    return {"batch parts unfinished": str(batches.count), "batch parts unfinished age ms": age}
+
+
 class RegisterState(NamedTuple):
     """At one moment.
 

@@ -30,7 +30,7 @@ from basestore.observe import status
 from basestore.observe.gauges import Gauges, Lag, PeerGauges
 from basestore.observe.group_watch import GroupWatch
 from basestore.observe.record_size import RecordSize
-from basestore.observe.register_state import RegisterState, UnderWay
+from basestore.observe.register_state import Lying, RegisterState, UnderWay, batch_facts
 from basestore.registers.acceptors import Acceptors
 from basestore.replica.disk_space import DiskSpace
 from basestore.replica.group_commit import GroupCommit
@@ -68,6 +68,7 @@ class Report:
     acceptors: Acceptors
     transactions: UnderWay
     feeds: Feeds
+    batches: Lying
     group: GroupWatch = field(init=False)
     record_size: RecordSize = field(init=False)
 
@@ -97,6 +98,7 @@ class Report:
         hot, door = self.clipping.facts(self.ticked), self.intake.figures().facts()
         group = self.group.state(self.ticked).facts()
         registers, feeds = self._registers().facts(), self.feeds.state(self.ticked).facts()
+        known |= batch_facts(self.batches, self.ticked)
         return known | door | lag | disk | level | hot | registers | feeds | group | dict(self.labels)
 
     def counters(self, now: Instant) -> dict[str, str]:

@@ -1,13 +1,14 @@
 """Messages of anti-entropy: one exchange of two replicas of a partition, from Syn to Certify or Abort.
 
 `complete`: up to which stamp what the sender lacks was purged, and not lost; -1 where it is in no doubt.
+`closed` is what others may build on, as of the snapshot; `above`: so much more is closed, for who recovers.
 Owns their fields, and refuses what cannot be read (sums of another length, entries that hold no records). In
 which order they are said is `anti_entropy/exchange.py`'s affair, what they prove `repair/certificate.py`'s.
 """
 
 from typing import NamedTuple, Self
 
-from basestore.protocol.limits import WATCH_SINCE
+from basestore.protocol.limits import BATCHES_SINCE, WATCH_SINCE
 from basestore.protocol.registry import ANYTHING, message
 from basestore.repair.digest_tree import SHORT_SUM_BYTES, SUM_BYTES
 from basestore.repair.version import HEAD_BYTES, RECORD_BYTES_MIN
@@ -19,7 +20,7 @@ def _check_claims(claims: list[int]) -> str:
     return "does not hold members, stamps and tags in turn" if len(claims) % 3 else ""
 
 
-@message(50)
+@message(50, added={"above": BATCHES_SINCE})
 class Syn(NamedTuple):
     """A replica opens an exchange. `root`: its root, sealed with both stores. `mine` and `theirs`: the
     newest certificate, and `ahead` the changes since then; without one, `mine` is -1, `theirs` the
@@ -36,12 +37,13 @@ class Syn(NamedTuple):
     complete: int
     tag: int
     claims: list[int]
+    above: int = 0
 
     def check(self) -> str:
         return _check_claims(self.claims)
 
 
-@message(51)
+@message(51, added={"above": BATCHES_SINCE})
 class Same(NamedTuple):
     """The roots are equal: both hold the same, at the Syn's sequence there and `sequence` here."""
 
@@ -53,6 +55,7 @@ class Same(NamedTuple):
     complete: int
     tag: int
     claims: list[int]
+    above: int = 0
 
     def check(self) -> str:
         return _check_claims(self.claims)
@@ -147,7 +150,7 @@ class Taken(NamedTuple):
     number: int
 
 
-@message(58, added={"end": WATCH_SINCE})
+@message(58, added={"end": WATCH_SINCE, "above": BATCHES_SINCE})
 class Certify(NamedTuple):
     """All entries of the other side are durable here. `root`: the virtual root, sealed with both
     stores; `sequence` and `closed`: those of the snapshot. `end`: the sequence by now, with all that the
@@ -161,6 +164,7 @@ class Certify(NamedTuple):
     tag: int
     claims: list[int]
     end: int = 0
+    above: int = 0
 
     def check(self) -> str:
         return _check_claims(self.claims) or ("" if self.end >= 0 else "names a sequence below 0")

@@ -12,7 +12,7 @@ those of `coordinator/admission.py`.
 
 from typing import Final, NamedTuple
 
-from basestore.protocol.limits import TRANSACTIONS_SINCE, WATCH_SINCE
+from basestore.protocol.limits import BATCHES_SINCE, TRANSACTIONS_SINCE, WATCH_SINCE
 from basestore.protocol.registry import ANSWERED, ANYTHING, message
 from basestore.repair.version import IDENTITY_BYTES, PROPOSAL_BYTES, VERSION_BYTES
 
@@ -286,6 +286,55 @@ class Committed(NamedTuple):
         if not len(self.versions) == len(self.partitions) == len(self.required):
             return "has columns of different lengths"
         return "" if set(map(len, self.versions)) <= {VERSION_BYTES} else "names no version"
+
+
+# --- atomic batches: several keys of last-write buckets, all or nothing in the end --------------------
+
+
+@message(120, since=BATCHES_SINCE)
+class WriteBatch(NamedTuple):
+    """Write all of this to keys of last-write buckets, all of it or nothing in the end. `kinds`: SET or
+    DELETE; each key stands here once. `identity`: 8 bytes that the client has drawn; or, with `repeats`, what
+    an earlier attempt is known by: nothing is written then, but what there is of that one is brought to its
+    end."""
+
+    id: int
+    level: int
+    timeout_ms: int
+    identity: bytes
+    repeats: bool
+    buckets: list[str]
+    keys: list[bytes]
+    kinds: list[int]
+    values: list[bytes]
+    ttls_ms: list[int]
+
+    def check(self) -> str:
+        columns = self.buckets, self.kinds, self.values, self.ttls_ms
+        if any(len(column) != len(self.keys) for column in columns):
+            return "has columns of different lengths"
+        if len(self.identity) not in (PROPOSAL_BYTES, IDENTITY_BYTES):
+            return "names no batch"
+        return "" if set(self.kinds) <= {SET, DELETE} else "does what there is not"
+
+
+@message(121, since=BATCHES_SINCE)
+class BatchWritten(NamedTuple):
+    """All of it is applied, at `required` replicas of each key. In the order of the keys: `versions`, empty
+    where one is not known any more, and `partitions`."""
+
+    id: int
+    identity: bytes
+    versions: list[bytes]
+    partitions: list[int]
+    required: list[int]
+
+    def check(self) -> str:
+        if not len(self.versions) == len(self.partitions) == len(self.required):
+            return "has columns of different lengths"
+        if len(self.identity) not in (PROPOSAL_BYTES, IDENTITY_BYTES):
+            return "names no batch"
+        return "" if set(map(len, self.versions)) <= {0, VERSION_BYTES} else "names no version"
 
 
 # --- what changes ----------------------------------------------------------------------------------

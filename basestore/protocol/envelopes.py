@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from basestore.consistency import Level
-from basestore.protocol.client import Commit, Delete, Get, Scan, Set
+from basestore.protocol.client import Commit, Delete, Get, Scan, Set, WriteBatch
 from basestore.protocol.codec import Decoder, Message, encode
 from basestore.protocol.groups import GetMany, WriteMany, first, requested, singly, together
 from basestore.protocol.limits import WIRE_HIGHEST, ProtocolError
@@ -42,7 +42,7 @@ CLASSES: Final = ("admin", "read", "write", "bulk")
 DEFERRABLE: Final = 0x80
 _CLASSES: Final = {
     Get: READ, GetMany: READ, Set: WRITE, Delete: WRITE, WriteMany: WRITE, Scan: BULK,
-    Commit: WRITE,
+    Commit: WRITE, WriteBatch: WRITE,
 }  # fmt: skip
 _ENVELOPE: Final = struct.Struct(">QHIB")
 _HEADER: Final = struct.Struct(f">4sII{_ENVELOPE.size}s")

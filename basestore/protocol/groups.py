@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from basestore.protocol.client import OUTCOME_STORED, Commit, Delete, Get, Got, Set, Written
-from basestore.protocol.limits import GROUP_MAX
-from basestore.protocol.registry import message
+from basestore.protocol.client import OUTCOME_STORED, Commit, Delete, Get, Got, Set, WriteBatch, Written
+from basestore.protocol.limits import BATCHES_SINCE, GROUP_MAX
+from basestore.protocol.registry import ANSWERED, message
 from basestore.protocol.replication import DIRECT, Applied, Apply, Held, HeldDigest, Read
+from basestore.repair.paxos import BALLOT_BYTES
 from basestore.repair.version import (
     HEAD_BYTES,
     IDENTITY_BYTES,
@@ -217,6 +218,55 @@ class HeldGroup(NamedTuple):
         ]
 
 
+# --- parts of atomic batches (`basestore/batches`): rows that come to a partition together -----------
+
+NONE, NEVER, HELD, COMMITTED, DONE = range(5)  # what becomes of one at a replica: each beats those before
+
+
+@message(122, since=BATCHES_SINCE, unchecked=ANSWERED)
+class HoldPart(NamedTuple):
+    """Hold this part, durably, and apply nothing of it. `store`: that holds it, if this is a copy; empty: it
+    comes from its coordinator. Answered by PartTold."""
+
+    id: int
+    row: bytes
+    record: bytes
+    store: bytes
+    deadline_ms: int
+
+
+@message(123, since=BATCHES_SINCE)
+class AskPart(NamedTuple):
+    """Say what there is of a part: stamp and origin of its record are its `ballot`, empty where that is not
+    known. With `commit`: all are held, so apply what is held here, first. Answered by PartTold."""
+
+    id: int
+    row: bytes
+    ballot: bytes
+    commit: bool
+    deadline_ms: int
+
+    def check(self) -> str:
+        return "" if len(self.ballot) in (0, BALLOT_BYTES) else "names no part"
+
+
+@message(124, since=BATCHES_SINCE)
+class PartTold(NamedTuple):
+    """`state`: as above; `stable`: of its partition; `store`: this one. `record`: that is held, to who only
+    asks; or nothing."""
+
+    id: int
+    state: int
+    stable: int
+    store: bytes
+    record: bytes
+
+    def check(self) -> str:
+        if not NONE <= self.state <= DONE:
+            return "says what there is not"
+        return "carries no record" if 0 < len(self.record) < RECORD_BYTES_MIN else ""
+
+
 _OF_CLIENTS = frozenset((WriteMany, GetMany, Stored, Found))
 _MANY = frozenset((WriteMany, GetMany, Stored, Found, ApplyGroup, AppliedGroups, ReadGroup, HeldGroup))
 
@@ -248,7 +298,7 @@ def requested(message: Any) -> tuple[int, int]:
         return len(message.ids), sum(map(len, message.keys)) + sum(map(len, message.values))
     if kind is GetMany:
         return len(message.ids), sum(map(len, message.keys))
-    if kind is Commit:
+    if kind is Commit or kind is WriteBatch:
         return 1, sum(map(len, message.keys)) + sum(map(len, message.values))
     return 1, len(getattr(message, "key", b""))
 
@@ -331,17 +381,8 @@ def _write_many(
         ids, _, keys, values, _, _, _, identities, *_ = columns
     else:
         (ids, _, keys, _, _, identities, *_), values = columns, ()
-    return WriteMany(
-        list(ids),
-        bucket,
-        list(keys),
-        list(values),
-        level,
-        timeout_ms,
-        list(identities),
-        after,
-        kind is Delete,
-    )
+    lists = [list(each) for each in (ids, keys, values, identities)]
+    return WriteMany(lists[0], bucket, lists[1], lists[2], level, timeout_ms, lists[3], after, kind is Delete)
 
 
 def with_less(request: Any, waited_ms: int) -> Any:

@@ -7,9 +7,12 @@ batch, that a row holds one. What it says is a reason to look, no more: the reco
 Owns that list, in memory and in the store.
 """
 
+from basestore.repair.version import is_intent
 from basestore.replica.group_commit import GroupCommit
 from basestore.replica.replica import Replica
+from basestore.rows import row_bucket
 from basestore.storage import keyspace
+from basestore.topology.buckets import PARTS
 
 
 class LaidIntents:
@@ -18,9 +21,10 @@ class LaidIntents:
     def __init__(self, replica: Replica, group_commit: GroupCommit) -> None:
         self._group_commit = group_commit
         self.rows: dict[bytes, None] = {}
-        replica.laid = self.note
+        replica.laid = lambda row, blob: self.note(row, is_intent(blob))
         for key, _ in group_commit.scan(*keyspace.intents()):
-            self.rows[keyspace.row_of(key)] = None
+            if row_bucket(row := keyspace.row_of(key)) != PARTS:  # those of batches are others' (`batches`)
+                self.rows[row] = None
 
     def note(self, row: bytes, lies: bool) -> None:
         """The row holds one from now on, or none."""

@@ -87,7 +87,7 @@ class Replica:
         self.damaged: dict[bytes, None] = {}
         self.learned: Callable[[bytes, bytes], None] = lambda row, head: None  # of what was unlearned
         self.pending: Callable[[bytes], bytes] = lambda row: b""  # what is accepted, and not learned
-        self.laid: Callable[[bytes, bool], None] = lambda row, lies: None  # an intent, or is there no more
+        self.laid: Callable[[bytes, bytes], None] = lambda row, blob: None  # an intent, or takes its place
         self.healed: Callable[[bytes, Iterable[bytes]], None] = lambda row, told: None
 
     # --- partitions that come and go ----------------------------------------------------------
@@ -220,7 +220,7 @@ class Replica:
     def note_due(self, row: bytes, blob: bytes, held: bytes) -> None:
         """Also whether it holds an intent."""
         if (blob[FLAGS_AT] | (held[FLAGS_AT] if held else 0)) & LAID:
-            self.laid(row, bool(blob[FLAGS_AT] & LAID))
+            self.laid(row, blob)
         due = due_of_stored(blob) if blob[FLAGS_AT] & MARKED else 0
         held_due = self._held_due(row) if held and held[FLAGS_AT] & MARKED else 0
         if due or held_due:

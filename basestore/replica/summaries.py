@@ -59,8 +59,9 @@ class Summaries:
     store was given while it ran, and of which it is not yet proven to hold what it must; `fitting`:
     those of them of which it is, once that is durable; `foreseen`: those that it was about to be given, or to
     doubt, when it was closed. `unlearned`: of registers the rows with a record that this store has accepted,
-    and not learned, and its ballot (`registers/acceptors.py`): nothing is closed that far. `shows`: is told
-    of each partition whose stable stamp may be told anew."""
+    and not learned, and its ballot (`registers/acceptors.py`): nothing is closed that far. `unapplied`: of
+    batches the parts that are held and not applied, and their stamps (`batches/parts.py`): likewise, and
+    where it is, it is not told. `shows`: is told of each partition whose stable stamp may be told anew."""
 
     def __init__(self, group_commit: GroupCommit, partitions: Iterable[int]) -> None:
         self._group_commit = group_commit
@@ -81,6 +82,7 @@ class Summaries:
             self.of[each].shown = 0
         self.foreseen = {partition: unfit[partition] for partition in self.unfit if unfit[partition]}
         self.unlearned: dict[int, dict[bytes, bytes]] = {}
+        self.unapplied: dict[int, dict[bytes, int]] = {}
         self.shows: Callable[[int], object] = lambda partition: None
         self._untold: dict[int, Gone] = {}  # what may have gone before it was watched
         self._gone: dict[bytes, Gone] = {}  # by what rows begin with

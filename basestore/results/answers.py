@@ -18,7 +18,7 @@ from basestore.errors import (
     WriteTimeout,
     revive,
 )
-from basestore.protocol.client import ADD, Commit, Delete, Failed, Set
+from basestore.protocol.client import ADD, Commit, Delete, Failed, Set, WriteBatch
 from basestore.protocol.codec import Message
 from basestore.protocol.membership import ChangeTopology
 from basestore.protocol.operator import FinishUpgrade, Replay
@@ -77,6 +77,8 @@ def late(endpoint: str, request: Message) -> RequestFailed:
         return error
     if isinstance(request, Commit):
         return OutcomeUnknown(told, None, None)
+    if isinstance(request, WriteBatch):
+        return OutcomeUnknown(told, None, _identity(request))
     kind = WriteTimeout if isinstance(request, Set | Delete | Replay | FinishUpgrade) else ReadTimeout
     return kind(told, None, None, _identity(request))
 
@@ -84,7 +86,7 @@ def late(endpoint: str, request: Message) -> RequestFailed:
 def _identity(request: Message) -> Identity | None:
     if isinstance(request, ChangeTopology):
         return identity_of(request)
-    return Identity.decode(request.identity) if isinstance(request, Set | Delete) else None
+    return Identity.decode(request.identity) if isinstance(request, Set | Delete | WriteBatch) else None
 
 
 def _advice(request: Message) -> str:
@@ -94,6 +96,8 @@ def _advice(request: Message) -> str:
         return f"The write may have happened: repeat it as {_identity(request)}{read}"
     if isinstance(request, Commit):
         return "All of the transaction may have been done, or nothing: read its keys to find out"
+    if isinstance(request, WriteBatch):
+        return f"The batch is all or nothing in the end: repeat it as {_identity(request)} to follow it"
     if isinstance(request, ChangeTopology):
         return f"It may be decided: see `basestore topology history`, or repeat it as {_identity(request)}"
     if isinstance(request, Replay | FinishUpgrade):

@@ -20,7 +20,7 @@ _NUMBERS = (
     "brownout", "retry ms", "feature level", "record bytes", "register rows unlearned",
     "register rows unlearned age ms", "register partitions barred",
     "transactions open", "transactions open age ms", "transaction intents", "transaction rows blocked",
-    "locks held",
+    "locks held", "batch parts unfinished", "batch parts unfinished age ms",
     "watchers", "watch lag ms", "feeds served", "feed changes behind",
 )  # fmt: skip
 _LISTS = ("alive", "stalled by")

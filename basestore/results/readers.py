@@ -10,7 +10,7 @@ from dataclasses import fields, make_dataclass
 from typing import Any, TypeVar, cast
 
 from basestore.consistency import Level, Outcome, ReplicaState
-from basestore.errors import BasestoreError
+from basestore.errors import BasestoreError, RequestFailed
 from basestore.protocol.client import (
     FINAL,
     LOSSY,
@@ -18,6 +18,7 @@ from basestore.protocol.client import (
     OUTCOME_LOST,
     OUTCOME_STORED,
     OUTCOME_SUPERSEDED,
+    BatchWritten,
     Committed,
     Got,
     Page,
@@ -29,7 +30,7 @@ from basestore.protocol.groups import Found, Stored
 from basestore.protocol.handshake import Names
 from basestore.repair.version import CHECK_BYTES, NO_PROPOSAL, VERSION_BYTES, Identity, Version
 from basestore.results.answers import SENSELESS, error_of, senseless, version_of
-from basestore.results.receipts import Change, Event, Gap, Item, Progress, ReadResult, Receipt
+from basestore.results.receipts import BatchReceipt, Change, Event, Gap, Item, Progress, ReadResult, Receipt
 
 T = TypeVar("T")
 _OUTCOMES = {
@@ -99,6 +100,38 @@ def fenced_receipt(answer: Message, members: Names) -> Receipt:
         raise senseless(answer) from error
     of = partition, members.cluster
     return Receipt(Outcome.STORED, None, identity, Level.SERIAL, required, required, {}, None, *of)
+
+
+def batch_receipt(
+    level: Level, identity: bytes, places: Sequence[tuple[str, bytes]], answer: Message, members: Names
+) -> BatchReceipt:
+    """Read the answer to an atomic batch, of these buckets and keys; raises the error it stands for."""
+    if not isinstance(answer, BatchWritten):
+        error = error_of(answer)
+        if isinstance(error, RequestFailed):
+            error.identity = error.identity or Identity.decode(identity)
+        raise error
+    try:
+        columns = zip(places, answer.versions, answer.partitions, answer.required, strict=True)
+        each = {
+            place: Receipt(
+                _STORED, None, _written_as(version), level, required, required, {}, None, partition,
+                members.cluster,
+            )
+            for place, version, partition, required in columns
+        }  # fmt: skip
+        return BatchReceipt(Identity.decode(answer.identity), level, each)
+    except SENSELESS as error:
+        raise senseless(answer) from error
+
+
+def _written_as(version: bytes) -> Identity:
+    """It cannot be repeated as itself, but with its batch."""
+    return (
+        Identity(NO_PROPOSAL, Version.decode(version), bytes(CHECK_BYTES))
+        if version
+        else Identity(NO_PROPOSAL)
+    )
 
 
 def receipts(answer: Stored, level: Level, members: Names) -> list[Receipt]:

@@ -4,6 +4,7 @@ A write returns a `Receipt`: what became of it when its level was reached, repli
 a `ReadResult`, a scan `Item`s; many calls a `Many`. `readers` makes them out of what nodes answer. Pure.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -155,6 +156,36 @@ class Receipt:
             "cluster": self.cluster.hex(),
             "because": self.because,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReceipt:
+    """That all of an atomic batch is applied.
+
+    identity   what it is known by: to follow it, as `repeat` of the same batch
+    receipts   by bucket and key, of each write; their versions are None where the batch was followed so late
+               that they are not known any more. `converged` takes each
+    """
+
+    identity: Identity
+    level: Level
+    receipts: dict[tuple[str, bytes], Receipt]
+
+    def __iter__(self) -> Iterator[Receipt]:
+        return iter(self.receipts.values())
+
+    def of(self, key: bytes | str, *, bucket: str = "default") -> Receipt:
+        """Of one of its writes; KeyError."""
+        return self.receipts[bucket, key.encode() if isinstance(key, str) else key]
+
+    def as_json(self) -> dict[str, Any]:
+        """For JSON."""
+        writes = [
+            {"bucket": bucket, "key": text, "key_encoding": encoding, "version": _text(receipt.version)}
+            for (bucket, key), receipt in self.receipts.items()
+            for text, encoding in (encode_text(key),)
+        ]
+        return {"outcome": "stored", "identity": str(self.identity), "writes": writes}
 
 
 @dataclass(frozen=True, slots=True)

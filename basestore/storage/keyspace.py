@@ -5,7 +5,7 @@ is held of a partition lies together:
 
     r row                         a record, and its sequence
     q row                         what was promised and accepted of it (`registers/acceptors.py`)
-    i row                         that it holds an intent (`registers/laid_intents.py`)
+    i row                         that it holds an intent (`registers/laid_intents.py`, `batches/parts.py`)
     q partition                   the ballot up to which none is taken there
     s partition                   the sums and stamps of what is held of it (`replica/summaries.py`)
     n partition, node             the sums of its leaves

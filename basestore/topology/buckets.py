@@ -33,9 +33,11 @@ DROPPED: Final = "the bucket was dropped"
 NOT_HELD: Final = "this replica does not hold such a row"
 UNKNOWN_YET: Final = "this replica does not know the bucket yet"
 DECISIONS: Final = OWN_LABEL_START + b"d"  # what was decided of transactions (`repair/intents.py`)
+PARTS: Final = OWN_LABEL_START + b"b"  # of atomic batches, each in its partition (`basestore/batches`)
 LOCKED: Final = OWN_LABEL_START + b"l"  # who holds locks (`basestore/leases.py`)
 OWN: Final = {
     "\1decisions": Bucket(UNNUMBERED, "decisions of transactions", Rule.REGISTER, DECISIONS),
+    "\1batches": Bucket(UNNUMBERED, "parts of batches", Rule.LAST_WRITE_WINS, PARTS),
     LOCKS: Bucket(UNNUMBERED, "locks", Rule.REGISTER, LOCKED),
 }
 _LENGTH_BYTES = 1

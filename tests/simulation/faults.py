@@ -13,6 +13,7 @@ from basestore.protocol.codec import Message
 from basestore.protocol.replication import COPY, Applied, Apply, Hinted
 from basestore.storage.keyspace import DATA, HINT
 from basestore.transactions.transaction import Phase
+from tests.simulation.batch_judge import is_over
 from tests.simulation.clockwork import Stream
 from tests.simulation.crowds import BURSTS, Crowds
 from tests.simulation.fillings import FILLINGS, Fillings
@@ -322,8 +323,9 @@ class Faults:
         pending = {key for undo in machine.disk.pending for key in undo}
         rows = [
             key
-            for key, _ in machine.disk.scan(DATA, bytes((DATA[0] + 1,)))
-            if key not in pending and not is_later(key[1:])  # those nobody reads in the end
+            for key, stored in machine.disk.scan(DATA, bytes((DATA[0] + 1,)))
+            # Those nobody reads in the end are left alone.
+            if key not in pending and not is_later(key[1:]) and not is_over(key[1:], stored)
         ]
         if rows:
             key = self._stream.pick(rows)

@@ -168,7 +168,9 @@ class Holdings:
             self._versions.setdefault(row, []).append(version)
             self._taken_s[row, version] = self._world.clockwork.now
             self._judge_twice(row, new)
-        limit = s.closed_in(disk.get(s.SUMMARY + row[:2]))
+        limit, batches = s.closed_in(disk.get(s.SUMMARY + row[:2])), self._world.batches
+        if batches is not None and batches.brings(machine, row, version):
+            limit = 0  # its part has come in time, or as a copy
         if not machine.impaired:
             limit = max(limit, self.stable.get(partition, 0))
         # One that has just left may be comparing itself yet with those that stay, under the joint seats.

@@ -4,6 +4,7 @@ for several of them at once, or one in which some watch."""
 from collections.abc import Callable
 from typing import NamedTuple
 
+from tests.simulation.batch_worlds import BatchWorld, draw_batches
 from tests.simulation.drawing import draw
 from tests.simulation.plan import Plan
 from tests.simulation.register_worlds import RegisterWorld, draw_registers
@@ -22,4 +23,5 @@ class Kind(NamedTuple):
 PLANNED = Kind(draw, PlannedWorld)
 REGISTERS = Kind(draw_registers, RegisterWorld)
 WATCHES = Kind(draw_watches, WatchWorld)
+BATCHES = Kind(draw_batches, BatchWorld)
 TRANSACTIONS = Kind(draw_transactions, TransactionWorld)

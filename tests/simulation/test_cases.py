@@ -6,7 +6,7 @@ from tests.simulation.cases import CASES
 from tests.simulation.mutants import family, switched_on
 from tests.simulation.mutations import MUTANTS
 
-FAMILIES = {"acceptors", "members", "moves", "transactions"}
+FAMILIES = {"acceptors", "batches", "members", "moves", "transactions"}
 
 
 @pytest.mark.parametrize("mutant", CASES)

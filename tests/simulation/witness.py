@@ -155,6 +155,8 @@ class Witness:
             self._world.refusals.written(machine, batch)
         if self._world.chains is not None:
             self._world.chains.replaced(machine, held, batch)
+        if self._world.batches is not None:
+            self._world.batches.replaced(machine, held, batch)
         hinted = False
         for key, old in held.items():
             kind = key[0]

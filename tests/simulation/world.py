@@ -29,6 +29,7 @@ from basestore.topology import balance
 from tests.simulation import checkers
 from tests.simulation import history as h
 from tests.simulation import stored as s
+from tests.simulation.batch_judge import BatchJudge
 from tests.simulation.chains import Chains
 from tests.simulation.changers import Changer
 from tests.simulation.clients import Client
@@ -65,6 +66,7 @@ class PlannedWorld:
 
     buckets: Mapping[str, Rule] = BUILT_IN
     chains: Chains | None = None  # what was chosen of registers, where any are asked for
+    batches: BatchJudge | None = None  # what becomes of atomic batches, likewise
 
     def __init__(self, plan: Plan, *, recording: bool = False) -> None:
         self.plan = plan

@@ -73,16 +73,11 @@ class _Options:
     help="Where to keep the progress. [default: FILE.basestore-progress]",
 )
 @click.option("--restart", is_flag=True, help="Begin anew, whatever the checkpoint says.")
+@click.option("--atomic", is_flag=True, help="All of FILE is one batch, of 100 rows and 1 MiB at most.")
 def import_command(
-    target: Target,
-    file: Path,
-    form: str | None,
-    key: str | None,
-    value: str | None,
-    ttl: float | None,
-    checkpoint: Path | None,
-    restart: bool,
-) -> int:
+    target: Target, file: Path, form: str | None, key: str | None, value: str | None, ttl: float | None,
+    checkpoint: Path | None, restart: bool, atomic: bool,
+) -> int:  # fmt: skip
     """Write the rows of FILE (- is stdin).
 
     NDJSON: a JSON object a line, with "key" (a string) and "value": a string, base64 where
@@ -93,13 +88,22 @@ def import_command(
     again. Rows that are refused as overloaded, as over a limit, wait and are asked for again when
     the node says; when for a minute none is let in, it stops. Malformed lines are counted and passed
     over. Exit code: that of the worst row.
+
+    --atomic: all rows are written or, in the end, none, into a bucket where the last write wins; readers
+    may see a part for a moment. Where the outcome is not known, the same command follows the batch.
     """
+    from basestore.cli.data.atomic_import import AtomicImport
     from basestore.cli.data.rows import Source
 
     source = Source.of(file, form, key, value)
     if not source.resumable and (checkpoint or restart):
         raise click.UsageError("A pipe cannot be read again: --checkpoint and --restart need a FILE.")
     with open_store(target, bulk=True) as store, source.open() as opened:
+        if atomic:
+            whole = AtomicImport(target, source, store, opened, ttl, checkpoint)
+            if restart:
+                whole.restart()
+            return whole.run()
         return _Import(target, _Options(source, ttl, checkpoint, restart), store, opened).run()
 
 

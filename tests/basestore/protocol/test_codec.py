@@ -21,15 +21,27 @@ from basestore.protocol.anti_entropy import (
     Sums,
     Syn,
 )
-from basestore.protocol.client import Commit, Committed, Get, Page, Shed, Watched, Written
+from basestore.protocol.client import (
+    BatchWritten,
+    Commit,
+    Committed,
+    Get,
+    Page,
+    Shed,
+    Watched,
+    WriteBatch,
+    Written,
+)
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.feeds import Fed, Follow, MarkRow, PositionRow
 from basestore.protocol.groups import (
     AppliedGroups,
     ApplyGroup,
+    AskPart,
     Found,
     GetMany,
     HeldGroup,
+    PartTold,
     ReadGroup,
     Stored,
     WriteMany,
@@ -393,6 +405,23 @@ MALFORMED: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         ({"ids": [1]}, "has columns of different lengths"),
         ({"ids": [], "keys": []}, "asks for nothing, or for too much at once"),
         ({"ids": [1] * 1025, "keys": [b"k"] * 1025}, "asks for nothing, or for too much at once"),
+    ],
+    WriteBatch: [
+        ({"kinds": [1]}, "columns of different lengths"),
+        ({"ttls_ms": []}, "columns of different lengths"),
+        ({"kinds": [1, 0]}, "does what there is not"),
+        ({"identity": b"i" * 9}, "names no batch"),
+    ],
+    BatchWritten: [
+        ({"versions": [VERSION]}, "columns of different lengths"),
+        ({"versions": [VERSION, b"v"]}, "names no version"),
+        ({"identity": b""}, "names no batch"),
+    ],
+    AskPart: [({"ballot": b"b" * 15}, "names no part")],
+    PartTold: [
+        ({"state": 5}, "says what there is not"),
+        ({"state": -1}, "says what there is not"),
+        ({"record": b"r" * 48}, "carries no record"),
     ],
     ReadGroup: [
         ({"rows": []}, "is no group of reads"),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from basestore.batches.part import Part, part_row
 from basestore.consistency import Level, Outcome
 from basestore.protocol.anti_entropy import (
     Abort,
@@ -29,14 +30,17 @@ from basestore.protocol.anti_entropy import (
     Want,
     check_losses,
 )
-from basestore.protocol.client import Commit, Delete, Get, Scan, Set, Watch
+from basestore.protocol.client import Commit, Delete, Get, Scan, Set, Watch, WriteBatch
 from basestore.protocol.codec import Message
 from basestore.protocol.feeds import Fed, Follow, MarkRow, More, PositionRow, Unfollow, UnservedRow
 from basestore.protocol.groups import (
     AppliedGroups,
     ApplyGroup,
+    AskPart,
     GetMany,
     HeldGroup,
+    HoldPart,
+    PartTold,
     ReadGroup,
     WriteMany,
     singly,
@@ -105,7 +109,7 @@ from basestore.protocol.replication import (
 from basestore.repair.runs import encode_runs
 from basestore.repair.version import Record, Version
 from tests.worlds.messages import KINDS, messages_of
-from tests.worlds.world import World, number_of, travel
+from tests.worlds.world import WALL_MS, World, number_of, travel
 
 WORLD = World(3)
 ROW = WORLD.row("k")
@@ -119,6 +123,18 @@ rows = st.sampled_from(
     [b"", b"\0", b"\0\0\7", ROW, ROW[:4], b"\xff" + ROW[1:], ROW[:2] + b"\xff" + ROW[3:]]
 ) | st.binary(max_size=12)
 ballots = st.sampled_from([bytes(16), b"\xff" * 16, BLOB[:16], b"b"])
+PART = part_row(int.from_bytes(ROW[:2]), b"proposal")
+
+
+def _part(value: bytes) -> bytes:
+    """A record that is sealed as one of a part."""
+    version = Version((WALL_MS + 900_000) << 16, 5, 1)
+    return Record.seal(WORLD.digester, PART, version, value, intent=True).blob
+
+
+_sound = Part(bytes(8), (WALL_MS + 900_000) << 16, (int.from_bytes(ROW[:2]),), (), ()).encode()
+part_rows = st.just(PART)
+part_records = st.sampled_from([_part(_sound), _part(_sound[:-1]), _part(b""), _part(_sound + b"x" * 9)])
 stores = st.sampled_from([b"", b"s" * 16])
 texts = st.sampled_from(["", "default", "once", "x" * 100, "\x00"])
 flags = st.booleans()
@@ -199,6 +215,24 @@ SAID: dict[type[Any], st.SearchStrategy[Any]] = {
     Superseded: st.builds(Superseded, ids, blobs),
     ApplyGroup: st.builds(ApplyGroup, ids, big, st.lists(rows, max_size=3), st.lists(blobs, max_size=3)),
     AppliedGroups: st.builds(AppliedGroups, pairs, st.lists(ids, max_size=3), blobs, st.integers(0, 9)),
+    WriteBatch: st.integers(1, 4).flatmap(
+        lambda n: st.builds(
+            WriteBatch,
+            ids,
+            st.integers(0, 9),
+            big,
+            st.sampled_from([bytes(8), b"drawn it", bytes(40), b"\1" * 40]),
+            flags,
+            several(texts, n),
+            several(rows, n),
+            several(st.integers(1, 2), n),
+            several(blobs, n),
+            several(big, n),
+        )
+    ),
+    HoldPart: st.builds(HoldPart, ids, rows | part_rows, blobs | part_records, st.binary(max_size=16), big),
+    AskPart: st.builds(AskPart, ids, rows | part_rows, st.just(b"") | ballots, flags, big),
+    PartTold: st.builds(PartTold, ids, st.integers(0, 4), big, st.binary(max_size=16), blobs),
     ReadGroup: st.builds(ReadGroup, ids, big, st.lists(rows, max_size=3), flags, flags),
     HeldGroup: st.builds(HeldGroup, ids, st.lists(blobs, max_size=3)),
     Rejected: st.builds(Rejected, ids, texts, flags),
@@ -370,6 +404,7 @@ OTHERS = (
     WriteMany,
     GetMany,
     Commit,
+    WriteBatch,
     FinishUpgrade,
     ReadTopology,
     ReadHistory,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from basestore.protocol import handshake
-from basestore.protocol.anti_entropy import Certify, KnownLosses
+from basestore.protocol.anti_entropy import Certify, KnownLosses, Same, Syn
 from basestore.protocol.client import IF_VALUE, IF_VERSION, Delete, Get, Got, Set, Written
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import CLIENT_HELLO, EarlyHello, Goodbye, Proof, Refused, Renewed, Welcome
@@ -56,7 +56,9 @@ GROWN: dict[type[Any], dict[str, Any]] = {  # what a field says that was added l
     ReadRange: {"serial": True},
     Range: {"unlearned": [ROW]},
     Forward: {"lays": VERSION[:16], "as_is": True},
-    Certify: {"end": 12},
+    Certify: {"end": 12, "above": 9},
+    Syn: {"above": 9},
+    Same: {"above": 9},
 }
 
 

@@ -4,6 +4,7 @@ wrong one."""
 from tests.simulation.mutations import (
     acceptor_rules,
     admission,
+    batches,
     clocks,
     counting,
     deadlines,
@@ -40,6 +41,7 @@ __all__ = [
     "Mutant",
     "acceptor_rules",
     "admission",
+    "batches",
     "clocks",
     "counting",
     "deadlines",

@@ -27,7 +27,8 @@ class Mutant(NamedTuple):
     rule, if there is one; `rule`: the mutant of `tests/consensus` that does, whose case or seed is tried
     where none of whole worlds shows it. `clients`: only these ask, if what it spoils is not their data.
     `registers`: it is played in worlds of registers alone; `transactions`: in those where several are asked
-    for at once; `watches`: in those in which some watch."""
+    for at once; `watches`: in those in which some watch; `batches`: or write atomic
+    batches."""
 
     name: str
     expected: set[str]
@@ -39,6 +40,7 @@ class Mutant(NamedTuple):
     registers: bool = False
     watches: bool = False
     transactions: bool = False
+    batches: bool = False
 
 
 MUTANTS: list[Mutant] = []
@@ -115,7 +117,7 @@ def mutant(
 def reworded(
     name: str, expected: set[str], target: Any, attribute: str, old: str, new: str, *words: str,
     clients: tuple[int, ...] | None = ONE, registers: bool = False, transactions: bool = False,
-    watches: bool = False,
+    watches: bool = False, batches: bool = False,
 ) -> None:  # fmt: skip
     """Register the function `target.attribute` with other words in it, which stand there once."""
 
@@ -136,4 +138,4 @@ def reworded(
 
     suits = of(*words) if words else Mutant._field_defaults["suits"]
     made = Mutant(name, expected, patches, suits, clients=clients, registers=registers)
-    MUTANTS.append(made._replace(transactions=transactions, watches=watches))
+    MUTANTS.append(made._replace(transactions=transactions, watches=watches, batches=batches))
