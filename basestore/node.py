@@ -139,7 +139,6 @@ class Node:
         finishing, admission = self.certificates.finishing, self.admission
         accepts = partial(self.membership.acceptor_of, self.me)
         self.registers = Registers(self.context, self.replica, accepts, finishing, admission, seed)
-        self.batches = Batches(self.context, self.replica, admission, self.certificates)
         self.turn = Turn(self.context, self.registers.receive)
         self.feeds = Feeds(self.context, self.replica, self.certificates, self.identity, cluster.id, fresh)
         admission.handlers.update(self.registers.acceptors.handlers)  # what it has held back goes on there
@@ -154,6 +153,7 @@ class Node:
         """What members say to each other, what is said of this node, and the door for what clients ask."""
         identity, peers, commit = self.identity, self.peers, self.group_commit
         self.transactions = Transactions(self.context, self.registers, self.replica)
+        self.batches = Batches(self.context, self.replica, self.admission, self.certificates)
         self.introductions = Introductions(identity, peers, commit, fresh, self.exchanges.take_proof_of_loss)
         config, membership, admission, context = self.config, self.membership, self.admission, self.context
         self.moved_hints = MovedHints(self.hints, self.debts, context.placement, self.certificates.in_use)

@@ -9,19 +9,21 @@ from typing import Any, NamedTuple
 
 from basestore.consistency import Level, Outcome
 from basestore.errors import InvalidRequest, ReadTimeout, RequestFailed, WriteTimeout
+from basestore.protocol.client import Committed
 from basestore.protocol.codec import Message
 from basestore.protocol.handshake import Names
 from basestore.repair.version import Version
 from basestore.results.readers import read_result, receipt
 
 FOUND, MISSING, STORED, LOST = "found", "not found", Outcome.STORED.value, Outcome.LOST.value
+COMMITTED = "committed"
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class Answer(NamedTuple):
     """One request, and what became of it.
 
-    outcome   stored, superseded, lost; found, not found; or the error, as write timeout
+    outcome   stored, superseded, lost; found, not found; committed; or the error, as write timeout
     definite  of an error: whether certainly nothing was done; otherwise None
     value     that the key holds, as far as the answer tells
     version   of the write, or of what was read; `winner`: what a write has lost to
@@ -91,6 +93,8 @@ class Asked(NamedTuple):
     def answered(self, message: Message, now_s: float, members: Names) -> Answer:
         """With what has come now."""
         base = Answer(self.node, self.what, self.at_s, now_s - self.at_s, "")
+        if isinstance(message, Committed):
+            return base._replace(outcome=COMMITTED)
         try:
             return self._of_write(base, message, members) if self.writes else self._of_read(base, message)
         except (InvalidRequest, RequestFailed) as error:

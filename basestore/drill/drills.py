@@ -2,12 +2,14 @@
 
 cap           what each level answers while the network is parted (`cap.py`)
 split-brain   two owners of one name, and who finds out (`split_brain.py`)
+two-phase     who waits when the coordinator of a commit stops (`two_phase.py`)
+three-phase   who decides when the network parts during a commit (`three_phase.py`)
 """
 
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from basestore.drill import cap, split_brain
+from basestore.drill import cap, split_brain, three_phase, two_phase
 from basestore.drill.report import NotSo, Report
 from basestore.drill.simulation import Simulation
 
@@ -23,6 +25,8 @@ class Drill(NamedTuple):
 DRILLS: Final[Mapping[str, Drill]] = {
     "cap": Drill(cap.SUMMARY, cap.NODES, cap.play),
     "split-brain": Drill(split_brain.SUMMARY, split_brain.NODES, split_brain.play),
+    "two-phase": Drill(two_phase.SUMMARY, two_phase.NODES, two_phase.play),
+    "three-phase": Drill(three_phase.SUMMARY, three_phase.NODES, three_phase.play),
 }
 
 

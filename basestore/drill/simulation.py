@@ -11,7 +11,7 @@ request travels to its node, and the answer back, as between two processes on on
 something says what for, and for how long at most: `NotSo` if it does not come to be.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 from basestore.config import BUILT_IN, NOWHERE, ClusterConfig, Member, NodeConfig
@@ -21,7 +21,7 @@ from basestore.drill.clockwork import Chance, Clockwork
 from basestore.drill.machine import WALL_MS, Machine
 from basestore.drill.network import Network
 from basestore.drill.report import NotSo
-from basestore.protocol.client import NO_CONDITION, Get, Set
+from basestore.protocol.client import NO_CONDITION, SET, Commit, Get, Set
 from basestore.protocol.codec import Message, decode, encode
 from basestore.protocol.groups import singly
 from basestore.protocol.handshake import Names
@@ -34,6 +34,7 @@ REGISTER, AGREED, ONCE = "cas", "agreed", "once"
 DRIFT_MS_MAX = 500
 OFFSET_MS_MAX = 40  # by how much a clock is wrong
 TIMEOUT_MS = 1000
+PATIENT_MS = 3000  # of who waits behind a transaction
 CALL_S_MIN, CALL_S_MAX = 0.0001, 0.0003  # from a client to its node
 READY_S = 60.0
 PATIENCE_S = 60.0
@@ -63,16 +64,30 @@ class Client:
             f"set {key}={value} at {level.name}", lambda at: Set(at, *told, condition, version), level
         )
 
-    def get(self, key: str, level: Level = Level.QUORUM, *, bucket: str = "default") -> "Pending":
+    def get(
+        self, key: str, level: Level = Level.QUORUM, *, bucket: str = "default", patient: bool = False
+    ) -> "Pending":
         """Read. At ONE it compares with no other replica, so that a look changes nothing."""
-        told = bucket, key.encode(), level, TIMEOUT_MS, b"", level is not Level.ONE
+        timeout_ms = PATIENT_MS if patient else TIMEOUT_MS
+        told = bucket, key.encode(), level, timeout_ms, b"", level is not Level.ONE
         return self.ask(f"get {key} at {level.name}", lambda at: Get(at, *told), level)
+
+    def commit(self, writes: Mapping[str, str], versions: Mapping[str, Version]) -> "Pending":
+        """Set these keys of registers in one transaction, if each has this version still."""
+        count = len(writes)
+        told = (
+            [REGISTER] * count, [key.encode() for key in writes], [SET] * count,
+            [versions[key].encode() for key in writes], [value.encode() for value in writes.values()],
+            [0] * count,
+        )  # fmt: skip
+        what = " ".join(f"{key}={value}" for key, value in writes.items())
+        return self.ask(f"transaction {what}", lambda at: Commit(at, TIMEOUT_MS, *told), Level.SERIAL)
 
     def ask(self, what: str, make: Callable[[int], Message], level: Level = Level.ONE) -> "Pending":
         """Send what is made for an id."""
         self._asked += 1
         request = make(self._asked)
-        asked = Asked(self.machine.name, what, self._clockwork.now_s, isinstance(request, Set), level)
+        asked = Asked(self.machine.name, what, self._clockwork.now_s, not isinstance(request, Get), level)
         self._clockwork.after(
             self._chance.uniform(CALL_S_MIN, CALL_S_MAX),
             self.machine.enter, self.machine.hear_client, self._outbox, decode(encode([request])),
@@ -119,7 +134,7 @@ class Simulation:
         buckets = {REGISTER: Rule.REGISTER, AGREED: Rule.FIRST_WRITE_AGREED}
         cluster = ClusterConfig(
             chance.bytes(16), chance.bytes(32), members, count, 1, BUILT_IN | buckets, DRIFT_MS_MAX,
-            TIMEOUT_MS,
+            PATIENT_MS,
         )  # fmt: skip
         self.members = Names(cluster.names.items(), cluster.id)
         self.machines = [
@@ -162,6 +177,11 @@ class Simulation:
                 raise NotSo(what, f"not within {patience_s:g} s")
             self.rest(LOOK_S)
         return self.now_s - begun_s
+
+    def moment(self, until: Callable[[], bool], what: str) -> None:
+        """The very one in which it comes to be so; NotSo if that does not come."""
+        if not self.clockwork.run(until, PATIENCE_S):
+            raise NotSo(what, f"not within {PATIENCE_S:g} s")
 
     def rest(self, seconds: float) -> None:
         """Time passes."""
@@ -216,6 +236,15 @@ class Simulation:
         """What each node itself holds of a key."""
         clients = map(self.client, range(len(self.machines)))
         return self.answers(*(client.get(key, Level.ONE, bucket=bucket) for client in clients))
+
+    @property
+    def home(self) -> int:
+        """The index of the node that writes registers, while it is alive."""
+        return self.machines[0].node.context.placement.replicas[_ALL][0]
+
+    def intents(self) -> list[int]:
+        """How many rows hold an intent of a transaction, of each node."""
+        return [machine.node.transactions.intents for machine in self.machines]
 
     def hints(self) -> dict[tuple[str, str], int]:
         """How many are kept, by who keeps them and for whom."""

@@ -23,7 +23,7 @@ _UNIT = re.compile(r"(\d) (m?s)\b")
 
 
 @command("drill")
-@click.argument("name", type=click.Choice(["cap", "split-brain"]))
+@click.argument("name", type=click.Choice(["cap", "split-brain", "two-phase", "three-phase"]))
 @click.option(
     "--seed", type=int, default=SEED_DEFAULT, help="Another one, another course of events. [default: 1]"
 )
@@ -38,6 +38,8 @@ def drill_command(target: Target, name: str, seed: int) -> int:
     \b
     cap           what each level answers on both sides of a network that has parted, and after it
     split-brain   two clients that both take themselves for the leader: which buckets let them
+    two-phase     who waits when the coordinator of a commit stops: by the textbook, and here
+    three-phase   who decides when the network parts during a commit: by the textbook, and here
 
     Ends with 0 if all that is claimed (=>) was so in this run, and with 70 if something was not.
 

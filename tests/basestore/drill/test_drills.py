@@ -7,23 +7,37 @@ answer is told otherwise than it was.
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from basestore.drill import answers, cap, drills, simulation, split_brain
+from basestore.drill import (
+    answers,
+    cap,
+    drills,
+    simulation,
+    split_brain,
+    textbook,
+    three_phase,
+    transfer,
+    two_phase,
+)
 from basestore.drill.drills import DRILLS, play
 from basestore.drill.machine import Machine
 from basestore.drill.proof import tell_proof
 from basestore.drill.report import Claim, Report
 from basestore.drill.simulation import Client, Pending, Simulation
+from basestore.drill.textbook import Protocol, State
 from basestore.handoff.delivery import Delivery
 from basestore.handoff.hints import Hints
 from basestore.registers import records
 from basestore.repair.compare_and_set import Attempt, Condition, Next
 from basestore.repair.rule import Rule
+from basestore.transactions import helping
 
 SEED = 3
+NEAR, FAR = "n1", "n2"  # as `drill/transfer.py` names them, by this seed
 Patch = pytest.MonkeyPatch
 Break = Callable[[Patch], None]
 SEEDS = range(10, 16)
@@ -160,6 +174,38 @@ def bridge(_: Patch, self: Simulation) -> None:
     self.rest(3.0)
 
 
+def once_asked(value: str, then: Break) -> Break:
+    """As soon as a transaction is to write this, before it is asked for."""
+
+    def put(patch: Patch) -> None:
+        real = Client.commit
+
+        def commit(self: Client, writes: Any, versions: Any) -> Pending:
+            if value in writes.values():
+                patch.setattr(Client, "commit", real)
+                then(patch)
+            return real(self, writes, versions)
+
+        patch.setattr(Client, "commit", commit)
+
+    return put
+
+
+def ends(state: State | None) -> Break:
+    """Of the textbook: whoever asks the others goes by this, whatever they say."""
+    return lambda patch: patch.setattr(Protocol, "end_of", lambda self, states: state)
+
+
+def mend(patch: Patch) -> None:
+    """Of the textbook: when the network heals both sites hold the same."""
+
+    def heal(self: Protocol) -> None:
+        for site in self.sites:
+            site.value = textbook.AFTER
+
+    patch.setattr(Protocol, "heal", heal)
+
+
 def settle_with(settled: str) -> Break:
     """Hints are counted as something else than delivered."""
 
@@ -203,6 +249,17 @@ WAITED: dict[tuple[str, str], Break] = {
     ("split-brain", "no hint is left"): nothing(Delivery, "tick"),
     ("split-brain", "others notice who is asleep"): nothing(Machine, "pause"),
     ("split-brain", "every request is answered"): nothing(Machine, "resume"),
+    ("two-phase", "all intents of the transaction are laid"): from_then(
+        "moment", lambda _, self: sleep(self.home)(self)
+    ),
+    ("two-phase", "the transaction comes to be decided"): lambda patch: patch.setattr(
+        transfer, "Phase", SimpleNamespace(DECIDE=None)
+    ),
+    ("two-phase", "no intent of a transaction is left"): lambda patch: patch.setattr(
+        Simulation, "intents", lambda self: [1]
+    ),
+    ("three-phase", "both sides notice that they are parted"): nothing(Simulation, "part"),
+    ("three-phase", "both sides see each other again"): nothing(Simulation, "heal"),
 }
 CLAIMED: dict[tuple[str, str], Break] = {
     ("cap", "every level answers at every node"): from_the_start(sleep(4)),
@@ -258,6 +315,51 @@ CLAIMED: dict[tuple[str, str], Break] = {
         compare_nothing_asleep
     ),
     ("split-brain", "there is one leader in the end"): told("n1", "get leader at QUORUM", version=None),
+    ("two-phase", "in two-phase commit all wait for as long as the coordinator is away"): ends(State.ABORTED),
+    ("two-phase", "it goes on only with the coordinator"): nothing(textbook.Coordinator, "recover"),
+    ("two-phase", "who meets what was left there goes on, in 2 s and 3 round trips"): (
+        lambda patch: patch.setattr(helping, "PATIENCE_S", 3.0)
+    ),
+    ("two-phase", "what was not decided is undone"): told(NEAR, "get ada at QUORUM", value="7"),
+    ("two-phase", "the coordinator wakes up, and cannot commit any more"): told(
+        FAR, "transaction ada=7 bob=7", outcome="committed", definite=None
+    ),
+    ("two-phase", "nothing of it was done, anywhere"): told(FAR, "get bob at QUORUM", value="7"),
+    ("two-phase", "who meets it finds out what was decided, in the same time"): once_asked(
+        "4", told(NEAR, "get ada at QUORUM", took_s=3.0)
+    ),
+    ("two-phase", "what was decided is done, by whoever meets it"): once_asked(
+        "4", told(NEAR, "get ada at QUORUM", value="10")
+    ),
+    ("two-phase", "who had asked is not told that nothing was done"): told(
+        FAR, "transaction ada=4 bob=4", outcome="conflict", definite=True
+    ),
+    ("two-phase", "all of it was done, everywhere"): once_asked(
+        "4", told(FAR, "get bob at QUORUM", value="10")
+    ),
+    ("two-phase", ALL_SAME): lambda patch: patch.setattr(simulation, "PROVEN_S", 0.1),
+    ("three-phase", "in three-phase commit nobody waits for a coordinator that has stopped"): ends(None),
+    ("three-phase", "in three-phase commit two sides of a parted network decide differently"): nothing(
+        Protocol, "part"
+    ),
+    ("three-phase", "and stay so when it heals"): mend,
+    ("three-phase", "the majority decides"): told(NEAR, "transaction ada=7 bob=7", outcome="conflict"),
+    ("three-phase", "the minority decides nothing, and says nothing that may be wrong"): told(
+        FAR, "get ada at QUORUM", definite=False
+    ),
+    ("three-phase", "when it heals there is one outcome, everywhere"): from_then(
+        "heal", lambda patch, _: told(FAR, "get bob at QUORUM", value="10")(patch)
+    ),
+    ("three-phase", "the majority ends what the minority cannot decide"): once_asked(
+        "4", told(NEAR, "get ada at QUORUM", value="4")
+    ),
+    ("three-phase", "the minority does not claim to have committed it"): told(
+        FAR, "transaction ada=4 bob=4", outcome="committed", definite=None
+    ),
+    ("three-phase", "when it heals that too has one outcome, everywhere"): once_asked(
+        "4", told(FAR, "get ada at QUORUM", value="4")
+    ),
+    ("three-phase", ALL_SAME): lambda patch: patch.setattr(simulation, "PROVEN_S", 0.1),
 }
 BREAKS = WAITED | CLAIMED
 
@@ -285,5 +387,6 @@ def test_what_a_node_raises_is_no_claim(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_each_drill_says_what_it_shows() -> None:
-    assert [drill.play for drill in DRILLS.values()] == [cap.play, split_brain.play]
+    plays = [each.play for each in (cap, split_brain, two_phase, three_phase)]
+    assert [drill.play for drill in DRILLS.values()] == plays
     assert all(drill.summary.endswith(".") for drill in DRILLS.values())

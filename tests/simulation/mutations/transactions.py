@@ -219,7 +219,7 @@ left_out("what was committed goes though some cannot be settled", Leftovers, "_t
 left_out("who lives is taken for dead", Leftovers, "_is_due",
          "> LEFT_S * 1e3", "> 0")  # fmt: skip
 left_out("behind a start nobody knows where intents lie", LaidIntents, "__init__",
-         "self.rows[keyspace.row_of(key)] = None", "pass")  # fmt: skip
+         "self.rows[row] = None", "pass")  # fmt: skip
 left_out("it is not noted where intents are learned", Acceptors, "learn",
          "(MARKED | LAID)", "MARKED")  # fmt: skip
 left_out("what is settled is noted for ever", LaidIntents, "note",

@@ -1,0 +1,157 @@
+"""Two-phase: the coordinator of a commit stops, and who waits for it.
+
+Between its vote and the word of the coordinator nobody may do anything alone: that is two-phase commit. With
+it each site that has voted stays locked for as long as the coordinator is away. Here the decision is not the
+coordinator's: it is what a register comes to hold, which any node can ask, or settle, by Paxos (Gray and
+Lamport, "Consensus on Transaction Commit", 2006).
+
+    n3 has laid intents on both keys, and stops     the register of its transaction holds nothing
+    n1 is asked for one of them                     it waits for 2 s; then has ABORTED decided, unless
+                                                    COMMITTED was; and does what that says
+"""
+
+from typing import Final
+
+from basestore.drill.answers import COMMITTED, Answer
+from basestore.drill.clockwork import Clockwork
+from basestore.drill.proof import tell_proof
+from basestore.drill.report import Report
+from basestore.drill.simulation import Simulation
+from basestore.drill.textbook import BEFORE, Protocol, State
+from basestore.drill.transfer import KEYS, NODES, Transfer, slowest_s
+
+SUMMARY: Final = "Who waits for whom when the coordinator of a commit stops: in two-phase commit, and here."
+AWAY_S: Final = 30.0  # for which the coordinator of the textbook is
+WAIT_S_MAX: Final = 2.0 + 3 * 2 * 0.004 + 0.1  # 2 s, three round trips, and turns and disks on the way
+OLD, NEW, NEWER = "10", "7", "4"
+__all__ = ["NODES", "SUMMARY", "play"]
+
+
+def play(simulation: Simulation, report: Report) -> None:
+    """All acts. NotSo if one of its claims is not so."""
+    _TwoPhase(simulation, report).play()
+
+
+class _TwoPhase:
+    def __init__(self, simulation: Simulation, report: Report) -> None:
+        self._simulation, self._report = simulation, report
+        self._transfer = Transfer(simulation)
+        self._at = self._transfer.far  # who coordinates
+        self._asker = self._transfer.near
+
+    def play(self) -> None:
+        self._textbook()
+        self._undecided()
+        self._decided()
+        tell_proof(self._simulation, self._report)
+
+    # --- acts --------------------------------------------------------------------------------
+
+    def _textbook(self) -> None:
+        report, protocol = self._report, Protocol(2, Clockwork(), self._simulation.chance("textbook"))
+        report.act("Two-phase commit, as in textbooks: the coordinator stops behind the votes")
+        sites, coordinator, clockwork = protocol.sites, protocol.coordinator, protocol.clockwork
+        coordinator.begin()
+        clockwork.run(lambda: all(site.state is State.VOTED for site in sites), 1.0)
+        coordinator.stopped = True
+        for site in sites:
+            site.read()
+        protocol.rest(AWAY_S)
+        waiting, asked = [len(site.waiting) for site in sites], sum(site.asked for site in sites)
+        names = " and ".join(site.name for site in sites)
+        report.tell(
+            f"In a world of its own n1 coordinates, and {names} hold a key each. Both have voted, and have "
+            f"locked their keys, when n1 stops. Somebody reads each key. Both sites ask each other, and n1, "
+            f"how it has ended: {asked} times in {AWAY_S:.0f} s.",
+            waiting=waiting, asked=asked,
+        )  # fmt: skip
+        report.claim(
+            "in two-phase commit all wait for as long as the coordinator is away",
+            holds=waiting == [1, 1] and asked > 2 and all(site.state is State.VOTED for site in sites),
+            found=f"{sum(waiting)} of 2 reads are not answered after {AWAY_S:.0f} s: n1 may have decided "
+            f"either, and nobody else knows",
+        )
+        coordinator.recover()
+        protocol.rest(1.0)
+        waited_s = [end_s - begun_s for site in sites for begun_s, end_s, _ in site.answered]
+        report.claim(
+            "it goes on only with the coordinator",
+            holds=len(waited_s) == 2 and min(waited_s) >= AWAY_S and {s.value for s in sites} == {BEFORE},
+            found=f"n1 is back, and aborts what it had not decided; the reads were answered after "
+            f"{min(waited_s, default=0.0):.1f} s",
+        )
+        report.note(waited_s=[round(each, 6) for each in waited_s])
+
+    def _undecided(self) -> None:
+        simulation, report, transfer = self._simulation, self._report, self._transfer
+        who, asker = transfer.name(self._at), transfer.name(self._asker)
+        report.act(f"Here: {who} stops when all intents are laid")
+        transfer.set_up(OLD)
+        pending = transfer.begin(self._at, NEW)
+        transfer.until_laid()
+        simulation.machines[self._at].pause()
+        reads = simulation.answers(*transfer.reads(self._asker))
+        self._tell_reads(
+            f"Two keys of registers hold {OLD!r}. {who} is asked to have both hold {NEW!r}, in one "
+            f"transaction, and stops before that is decided. Its intents lie on both keys; {asker} is asked "
+            f"for both.",
+            reads,
+        )
+        self._claim_waits("who meets what was left there goes on, in 2 s and 3 round trips", reads)
+        report.claim(
+            "what was not decided is undone",
+            holds=[each.value for each in reads] == [OLD, OLD],
+            found=f"{asker} finds {reads[0].value!r} and {reads[1].value!r}",
+        )
+        simulation.machines[self._at].resume()
+        (answer,) = simulation.answers(pending)
+        report.claim(
+            "the coordinator wakes up, and cannot commit any more",
+            holds=answer.outcome != COMMITTED,
+            found=f"who had asked {who} is told: {answer.words}",
+        )
+        transfer.claim_same(report, "nothing of it was done, anywhere", OLD)
+
+    def _decided(self) -> None:
+        simulation, report, transfer = self._simulation, self._report, self._transfer
+        who, asker = transfer.name(self._at), transfer.name(self._asker)
+        report.act(f"Here: {who} stops when that is decided, and nobody knows")
+        transfer.set_up(OLD)
+        pending = transfer.begin(self._at, NEWER)
+        transfer.until_deciding(self._at)
+        others = tuple(at for at in range(NODES) if at != self._at)
+        simulation.part((self._at,), others)  # what it has said is on its way
+        simulation.machines[self._at].pause()
+        reads = simulation.answers(*transfer.reads(self._asker))
+        self._tell_reads(
+            f"Again, with {NEWER!r}. {who} has asked all for the decision, and hears no answer: it is cut "
+            f"off, and stops. A majority takes the decision, and no node knows that.",
+            reads,
+        )
+        self._claim_waits("who meets it finds out what was decided, in the same time", reads)
+        report.claim(
+            "what was decided is done, by whoever meets it",
+            holds=[each.value for each in reads] == [NEWER, NEWER],
+            found=f"{asker} finds {reads[0].value!r} and {reads[1].value!r}",
+        )
+        simulation.machines[self._at].resume()
+        simulation.heal()
+        (answer,) = simulation.answers(pending)
+        report.claim(
+            "who had asked is not told that nothing was done",
+            holds=answer.outcome == COMMITTED or answer.definite is False,
+            found=f"{who} is back, and says: {answer.words}",
+        )
+        transfer.claim_same(report, "all of it was done, everywhere", NEWER)
+
+    # --- what acts share -----------------------------------------------------------------------
+
+    def _tell_reads(self, text: str, reads: list[Answer]) -> None:
+        self._report.tell(text)
+        rows = {f"get {key}": [each] for key, each in zip(KEYS, reads, strict=True)}
+        self._report.table([f"asked of {reads[0].node}"], rows)
+
+    def _claim_waits(self, claim: str, reads: list[Answer]) -> None:
+        self._report.claim(
+            claim, holds=slowest_s(reads) <= WAIT_S_MAX, found=f"after {slowest_s(reads):.3f} s"
+        )
