@@ -22,7 +22,7 @@ from tests.worlds.fakes import FakeNode, fake
 VERSION = Version(7 << 16, 9, 1)
 CHECK = b"c" * 8
 UNKNOWN = OutcomeUnknown("unknown: its time was over; the batch is all or nothing in the end", None, None)
-GIVEN_UP = Unavailable("unavailable: the batch was given up: nothing of it was applied", None)
+GIVEN_UP = Unavailable.because("the batch was given up: nothing of it was applied")
 
 
 class Batches:
@@ -39,7 +39,7 @@ class Batches:
         identity = Identity(request.identity[:8], VERSION, CHECK).encode()
         if self.fails:
             error = self.fails.pop(0)
-            return Failed(request.id, error.code, str(error), identity, [])
+            return Failed(request.id, error.code, str(error), identity, list(map(str, error.details())))
         count = len(request.keys)
         return BatchWritten(request.id, identity, [VERSION.encode()] * count, [0] * count, [2] * count)
 
