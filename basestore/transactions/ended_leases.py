@@ -11,72 +11,76 @@ from typing import Final
 
 from basestore.coordinator.attempts import Content
 from basestore.coordinator.context import Context
-from basestore.errors import ClockSkew, DamagedRecord
+from basestore.errors import DamagedRecord
 from basestore.instant import Instant
 from basestore.leases import ENDED, Holding, token_held
-from basestore.repair.clock import NotYet
 from basestore.repair.rule import Rule
 from basestore.repair.version import Record
 from basestore.replica.replica import Replica
-from basestore.rows import rows_begin
-from basestore.storage import keyspace
 from basestore.topology.buckets import LOCKED
-from basestore.transactions.leftovers import is_home, next_partitions
+from basestore.transactions.leftovers import Sweep, is_home, next_partitions
 from basestore.transactions.transaction import Begin, Part
 
 EVERY_S: Final = 0.5
 PARTITIONS: Final = 8  # that are looked through in one go
-SEEN_MAX: Final = 10_000
-LOCKS_MAX: Final = 256  # of a partition
+SEEN_MAX: Final = 10_000  # of a partition
+LOOKED_MAX: Final = 256  # locks, held or not, of a partition in one go
+ENDED_AT_ONCE: Final = 64
 ENDING_S: Final = 5.0
+Seen = dict[bytes, tuple[bytes, float]]  # by row: its version, and since when that is seen
 
 
 class EndedLeases:
     """As one node finds them."""
 
     def __init__(self, context: Context, replica: Replica, begin: Begin) -> None:
-        """`begin`: a transaction of these parts, for so many seconds, under this ballot."""
+        """`begin`: a transaction of these parts, for so many seconds."""
         self._context, self._replica, self._begin = context, replica, begin
-        self._seen: dict[bytes, tuple[bytes, float]] = {}  # by row: the version, and since when
-        self._due_s, self._last = 0.0, -1
+        self._locks = Sweep(replica, LOCKED, LOOKED_MAX)
+        self._seen: dict[int, Seen] = {}  # by partition
+        self._due_s, self._last, self._room = 0.0, -1, 0
 
     @property
     def held(self) -> int:
         """How many locks were held when they were looked at last."""
-        return len(self._seen)
+        return sum(map(len, self._seen.values()))
 
     def tick(self, now: Instant) -> None:
         """Nothing is stalled."""
         if now.monotonic < self._due_s or not self._context.operations.idle:
             return
-        self._due_s = now.monotonic + EVERY_S
+        self._due_s, self._room = now.monotonic + EVERY_S, ENDED_AT_ONCE
+        for gone in self._seen.keys() - self._replica.summaries.of.keys():
+            del self._seen[gone]
         held, self._last = next_partitions(self._replica, self._last, PARTITIONS)
         for partition in held:
             if is_home(self._context, partition):
-                self._look_through(partition, now)
+                self._look_through(partition, self._seen.setdefault(partition, {}), now)
+            else:
+                self._seen.pop(partition, None)
 
-    def _look_through(self, partition: int, now: Instant) -> None:
-        span = keyspace.records_beginning(rows_begin(partition, LOCKED))
-        for key, _ in self._replica.scan(*span, LOCKS_MAX):
-            row = keyspace.row_of(key)
+    def _look_through(self, partition: int, seen: Seen, now: Instant) -> None:
+        for row, _ in self._locks.next(partition):
             try:
                 record = self._replica.record(row)
             except DamagedRecord:
                 continue
             if record is None or not token_held(record):
-                self._seen.pop(row, None)
+                seen.pop(row, None)
             else:
-                self._look(row, record, now)
+                self._look(row, record, seen, now)
 
-    def _look(self, row: bytes, record: Record, now: Instant) -> None:
-        version, since_s = self._seen.get(row, (b"", 0.0))
+    def _look(self, row: bytes, record: Record, seen: Seen, now: Instant) -> None:
+        version, since_s = seen.get(row, (b"", 0.0))
         if version != record.known_as:
-            if len(self._seen) >= SEEN_MAX:
-                self._seen.pop(next(iter(self._seen)))
-            self._seen[row] = record.known_as, now.monotonic
+            if len(seen) >= SEEN_MAX:
+                seen.pop(next(iter(seen)))
+            seen[row] = record.known_as, now.monotonic
             return
         holding = Holding.decode(record.value)
-        if now.monotonic - since_s > ENDED * holding.lease_ms / 1e3:
+        if self._room and now.monotonic - since_s > ENDED * holding.lease_ms / 1e3:
+            self._room -= 1
+            seen[row] = version, now.monotonic  # if it fails, once more after as long
             self._end(row, record, holding, now)
 
     def _end(self, row: bytes, record: Record, holding: Holding, now: Instant) -> None:
@@ -89,10 +93,5 @@ class EndedLeases:
             if named is not None and named.rule.serial and not named.rule.immutable:
                 gone = context.row(bucket, key)
                 parts.append(Part(gone, buckets.row_name(gone), b"", Content(gone, b"", 0, True, named.rule)))
-        try:
-            ballot = context.stamper.ballot(now)
-        except (NotYet, ClockSkew):
-            return
-        self._seen[row] = record.known_as, now.monotonic  # if it fails, once more after as long
         context.metrics.count("leases_ended")
-        self._begin(parts, ENDING_S, ballot, now)
+        self._begin(parts, ENDING_S, now)

@@ -50,6 +50,23 @@ def next_partitions(replica: Replica, last: int, count: int) -> tuple[list[int],
     return chosen, chosen[-1] if chosen else -1
 
 
+class Sweep:
+    """The rows of one hidden bucket, a few at a time: in each partition it goes on behind those that it had
+    last, and then anew."""
+
+    def __init__(self, replica: Replica, label: bytes, count: int) -> None:
+        self._replica, self._label, self._count = replica, label, count
+        self._behind: dict[int, bytes] = {}
+
+    def next(self, partition: int) -> list[tuple[bytes, bytes]]:
+        """Rows, and what is stored of them, unchecked. Only while nothing is staged."""
+        first, end = keyspace.records_beginning(rows_begin(partition, self._label))
+        pairs = self._replica.scan(self._behind.pop(partition, first), end, self._count)
+        if pairs and self._replica.scan(behind := pairs[-1][0] + b"\0", end, 1):
+            self._behind[partition] = behind
+        return [(keyspace.row_of(key), stored) for key, stored in pairs]
+
+
 class Leftovers:
     """As one node finds them."""
 
@@ -58,6 +75,7 @@ class Leftovers:
     ) -> None:
         self._context, self._registers, self._replica = context, registers, replica
         self._laid, self._helping = laid, helping
+        self._decided = Sweep(replica, DECISIONS, 4 * BUSY_MAX)
         self._busy: set[bytes] = set()
         self._due_s, self._last = 0.0, -1
 
@@ -105,9 +123,8 @@ class Leftovers:
     # --- decisions ---------------------------------------------------------------------------------
 
     def _decisions_of(self, partition: int) -> Iterator[tuple[bytes, Record]]:
-        span = keyspace.records_beginning(rows_begin(partition, DECISIONS))
-        for key, stored in self._replica.scan(*span, 4 * BUSY_MAX):
-            row, record = keyspace.row_of(key), Record(stored[:-SEQUENCE_BYTES])
+        for row, stored in self._decided.next(partition):
+            record = Record(stored[:-SEQUENCE_BYTES])
             if not record.tombstone and self._replica.intact(row, record):
                 yield row, record
 

@@ -90,7 +90,7 @@ class Outcome(NamedTuple):
     versions: list[bytes]
 
 
-Begin = Callable[[Sequence[Part], float, bytes, Instant], None]
+Begin = Callable[[Sequence[Part], float, Instant], None]
 Report = Callable[[Outcome | InvalidRequest | RequestFailed, Instant], None]
 
 

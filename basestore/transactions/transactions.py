@@ -31,6 +31,7 @@ from basestore.transactions.leftovers import Leftovers
 from basestore.transactions.transaction import Outcome, Part, Transaction, gives_way, in_the_way
 from basestore.transactions.transaction import Report as ReportOutcome
 
+Refuse = Callable[[RequestFailed], None]
 TRANSACTIONS_MAX: Final = 1024
 CROWDED: Final = (
     f"overloaded: this node has {TRANSACTIONS_MAX} transactions under way; nothing was done. Try again later"
@@ -91,10 +92,14 @@ class Transactions:
         except (InvalidRequest, RequestFailed) as error:
             self._refuse(outbox, request, error)
             return
-        self._begin(outbox, request, parts, now.monotonic, now)
+        begun_s = now.monotonic
+        self._begin(
+            parts, begun_s + request.timeout_ms / 1e3, partial(self._answer, outbox, request, begun_s),
+            partial(self._refuse, outbox, request), now,
+        )  # fmt: skip
 
     def _begin(
-        self, outbox: Outbox, request: Commit, parts: list[Part], begun_s: float, now: Instant
+        self, parts: Sequence[Part], ends_s: float, report: ReportOutcome, refuse: Refuse, now: Instant
     ) -> None:
         """Once this clock may stamp; it waits for that no longer than it may last."""
         stamper = self._context.stamper
@@ -103,25 +108,23 @@ class Transactions:
         except NotYet:
 
             def late(now: Instant) -> None:
-                self._refuse(outbox, request, stamper.timed_out(waiter, now))
+                refuse(stamper.timed_out(waiter, now))
 
             def go_on(now: Instant) -> None:
                 if waiter.end():
-                    self._begin(outbox, request, parts, begun_s, now)
+                    self._begin(parts, ends_s, report, refuse, now)
 
             waiter = Waiter(self._context, SMALL_BYTES, late)
-            waiter.begin(begun_s + request.timeout_ms / 1e3)
+            waiter.begin(ends_s)
             stamper.park(waiter, go_on)
-            return
         except (ClockSkew, Overloaded) as error:
-            self._refuse(outbox, request, error)
-            return
-        timeout_s = begun_s + request.timeout_ms / 1e3 - now.monotonic
-        self._open(parts, timeout_s, partial(self._answer, outbox, request, begun_s), ballot, now)
+            refuse(error)
+        else:
+            self._open(parts, ends_s - now.monotonic, report, ballot, now)
 
-    def _begin_own(self, parts: Sequence[Part], timeout_s: float, ballot: bytes, now: Instant) -> None:
-        """One that nobody has asked for."""
-        self._open(parts, timeout_s, lambda result, now: None, ballot, now)
+    def _begin_own(self, parts: Sequence[Part], timeout_s: float, now: Instant) -> None:
+        """One that nobody has asked for, and to which somebody comes back where it fails."""
+        self._begin(parts, now.monotonic + timeout_s, lambda result, now: None, lambda error: None, now)
 
     def _open(
         self, parts: Sequence[Part], timeout_s: float, report: ReportOutcome, ballot: bytes, now: Instant

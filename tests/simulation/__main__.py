@@ -9,6 +9,7 @@
 ... --registers                                                   any of the above, of registers alone
 ... --watches                                                     any of the above, with some who watch
 ... --batches                                                     any of the above, of atomic batches, too
+... --locks                                                       any of the above, with some who hold locks
 ... --transactions                                                of several of them at once, too
 --mutants [NAME or FAMILY ...] [--jobs N] [-o json]               deliberate bugs, and who finds them
 --mutant NAME ...                                                 any of the above with this bug
@@ -27,7 +28,7 @@ from functools import partial
 from multiprocessing import get_context
 
 from tests.simulation import exercise, mutants
-from tests.simulation.kinds import BATCHES, PLANNED, REGISTERS, TRANSACTIONS, WATCHES, Kind
+from tests.simulation.kinds import BATCHES, LOCKS, PLANNED, REGISTERS, TRANSACTIONS, WATCHES, Kind
 from tests.simulation.marches import march
 from tests.simulation.minimise import minimise
 from tests.simulation.mutations import MUTANTS
@@ -87,6 +88,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--registers", action="store_true", help="worlds whose clients ask for registers")
     parser.add_argument("--watches", action="store_true", help="worlds in which some watch what is written")
     parser.add_argument("--batches", action="store_true", help="worlds in which some write atomic batches")
+    parser.add_argument("--locks", action="store_true", help="worlds in which some hold locks")
     parser.add_argument("--transactions", action="store_true", help="worlds whose clients ask for several")
     parser.add_argument("--mutant", choices=names, metavar="NAME")
     parser.add_argument("--cpu-s", type=float, default=60.0, help="how long to try a mutant")
@@ -100,7 +102,7 @@ def main() -> int:
         jobs = given.jobs or len(os.sched_getaffinity(0))
         return mutants.report(given.mutants, given.cpu_s, jobs=jobs, as_json=given.output == "json")
     bug = next((mutant for mutant in MUTANTS if mutant.name == given.mutant), None)
-    kind = WATCHES if given.watches else BATCHES if given.batches else PLANNED
+    kind = WATCHES if given.watches else BATCHES if given.batches else LOCKS if given.locks else PLANNED
     kind = TRANSACTIONS if given.transactions else REGISTERS if given.registers else kind
     with mutants.switched_on(bug):
         if given.seeds:

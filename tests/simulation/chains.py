@@ -38,6 +38,7 @@ ACCEPTOR = b"q"
 BALLOT, SINCE, STATE = 16, 8, 24
 DESCENDS, LAID = 8, 16
 DECISIONS = b"\1d"  # the bucket of the registers in which transactions are decided
+LOCKED = b"\1l"  # of those of locks
 NOTHING = bytes(s.VERSION)
 NONE = b"\xff" * BALLOT  # above all ballots
 TOLD = paxos.TOLD.to_bytes(SINCE)  # the epoch of what a store has not accepted itself
@@ -109,7 +110,11 @@ class Chains:
         self._pending: dict[int, tuple[object, list[Taken]]] = {}  # by what undoes a batch, which is kept
         self._accepted: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)  # by machine: ballots
         self._quorums: dict[tuple[int, int], Any] = {}
-        self._labels = {DECISIONS, *(name.encode() for name, rule in world.buckets.items() if rule.serial)}
+        self._labels = {
+            DECISIONS,
+            LOCKED,
+            *(name.encode() for name, rule in world.buckets.items() if rule.serial),
+        }
 
     def concern(self, row: bytes) -> bool:
         """Whether it is of a register."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tests.simulation.batch_worlds import BatchWorld, draw_batches
 from tests.simulation.drawing import draw
+from tests.simulation.lock_worlds import LockWorld, draw_locks
 from tests.simulation.plan import Plan
 from tests.simulation.register_worlds import RegisterWorld, draw_registers
 from tests.simulation.transaction_worlds import TransactionWorld, draw_transactions
@@ -25,3 +26,4 @@ REGISTERS = Kind(draw_registers, RegisterWorld)
 WATCHES = Kind(draw_watches, WatchWorld)
 BATCHES = Kind(draw_batches, BatchWorld)
 TRANSACTIONS = Kind(draw_transactions, TransactionWorld)
+LOCKS = Kind(draw_locks, LockWorld)

@@ -26,7 +26,7 @@ from tests.consensus.mutants import MUTANTS as OF_RAFT
 from tests.consensus.mutants import caught
 from tests.model.breakages import BREAKAGES, catch
 from tests.simulation.cases import CASES, shown_by
-from tests.simulation.kinds import BATCHES, PLANNED, REGISTERS, TRANSACTIONS, WATCHES, Kind
+from tests.simulation.kinds import BATCHES, LOCKS, PLANNED, REGISTERS, TRANSACTIONS, WATCHES, Kind
 from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant
 from tests.simulation.outcome import Outcome, play
 from tests.simulation.plan import Reduction
@@ -70,8 +70,8 @@ def seeds_for(mutant: Mutant, first_seed: int = 0) -> Iterator[int]:
 
 def kind_of(mutant: Mutant) -> Kind:
     """The worlds that it is played in."""
-    if mutant.transactions or mutant.batches:
-        return TRANSACTIONS if mutant.transactions else BATCHES
+    if mutant.transactions or mutant.batches or mutant.locks:
+        return TRANSACTIONS if mutant.transactions else BATCHES if mutant.batches else LOCKS
     return REGISTERS if mutant.registers else WATCHES if mutant.watches else PLANNED
 
 

@@ -58,6 +58,11 @@ class Blocking:
             yield BlockingTransaction(transaction)
 
     @asynccontextmanager
+    async def batch(self, **options: Any) -> AsyncIterator[Any]:
+        with self._store.batch(**options) as batch:
+            yield batch
+
+    @asynccontextmanager
     async def lease(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
         with self._store.lease(*args, **options) as lease:
             yield lease

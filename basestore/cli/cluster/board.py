@@ -19,8 +19,11 @@ from basestore.metrics import OPERATIONS, Histogram
 from basestore.results.nodes import NodeState
 
 NONE = "-"
-_SELDOM = ("delete", "scan", "transaction")
-_HEADINGS = {"set": "SET/S", "delete": "DEL/S", "get": "GET/S", "scan": "SCAN/S", "transaction": "TXN/S"}
+_SELDOM = ("delete", "scan", "transaction", "batch")
+_HEADINGS = {
+    "set": "SET/S", "delete": "DEL/S", "get": "GET/S", "scan": "SCAN/S", "transaction": "TXN/S",
+    "batch": "BATCH/S",
+}  # fmt: skip
 COLUMNS_MIN = 80  # a narrower terminal is shown less
 _STYLES = {"up": "green", "down": "bold red"}
 

@@ -163,13 +163,14 @@ def _found_anew(name: bytes, tenure: Tenure, value: bytes | None, version: Versi
 
 
 def changing(
-    asks: Asks, wanted: Wanted, tenure: Tenure, keys: tuple[tuple[str, bytes], ...], change: Row
-) -> Steps:
+    asks: Asks, wanted: Wanted, tenure: Tenure, keys: tuple[tuple[str, bytes], ...], change: Row,
+    clock: Callable[[], float] = boot_s,
+) -> Steps:  # fmt: skip
     """`keys`: the ephemeral ones from now on; `change`: what is done to one of them."""
     if len(keys) > EPHEMERAL_MAX:
         raise InvalidRequest(f"a lease has at most {EPHEMERAL_MAX} ephemeral keys; nothing was done")
     for _ in range(2):
-        row, sent_s = tenure.next_row(keys), boot_s()
+        row, sent_s = tenure.next_row(keys), clock()
         rows = [Row(LOCKS, wanted.name, SET, tenure.version.encode(), row.encode(), 0), change]
         try:
             versions: list[Version] = yield asks.commit(rows, wanted.timeout_s)

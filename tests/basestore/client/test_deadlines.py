@@ -51,6 +51,11 @@ async def in_transaction(store: Any) -> Any:
         return await transaction.get("k")
 
 
+async def in_batch(store: Any) -> None:
+    async with store.batch(atomic=True) as batch:
+        batch.set("k", "v")
+
+
 async def under_lease(store: Any) -> int:
     async with store.lease("l", wait=0.0) as lease:
         token: int = lease.token
@@ -98,6 +103,7 @@ CALLS: dict[str, Call] = {
     "set_replication": lambda store: store.set_replication(2),
     "locks": lambda store: store.locks(),
     "transaction": in_transaction,
+    "batch": in_batch,
     "lease": under_lease,
     "session": in_session,
 }

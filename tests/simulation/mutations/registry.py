@@ -41,6 +41,7 @@ class Mutant(NamedTuple):
     watches: bool = False
     transactions: bool = False
     batches: bool = False
+    locks: bool = False
 
 
 MUTANTS: list[Mutant] = []
@@ -117,7 +118,7 @@ def mutant(
 def reworded(
     name: str, expected: set[str], target: Any, attribute: str, old: str, new: str, *words: str,
     clients: tuple[int, ...] | None = ONE, registers: bool = False, transactions: bool = False,
-    watches: bool = False, batches: bool = False,
+    watches: bool = False, batches: bool = False, locks: bool = False,
 ) -> None:  # fmt: skip
     """Register the function `target.attribute` with other words in it, which stand there once."""
 
@@ -138,4 +139,4 @@ def reworded(
 
     suits = of(*words) if words else Mutant._field_defaults["suits"]
     made = Mutant(name, expected, patches, suits, clients=clients, registers=registers)
-    MUTANTS.append(made._replace(transactions=transactions, watches=watches, batches=batches))
+    MUTANTS.append(made._replace(transactions=transactions, watches=watches, batches=batches, locks=locks))

@@ -186,7 +186,8 @@ class TestTransaction:
         async def body(store: Any) -> None:
             async with store.session() as session:
                 with pytest.raises(InvalidRequest, match="nothing was done"):
-                    await session.transaction()
+                    async with session.transaction():
+                        pass
 
         run(flavour, node, body)
 
@@ -343,7 +344,7 @@ class TestLeaseThatIsLost:
         self, flavour: str, node: FakeNode, registers: TransactionRegisters
     ) -> None:
         async def body(store: Any) -> None:
-            async with store.lease("jobs", seconds=2.0):
+            async with store.lease("jobs", seconds=6.0):  # it is renewed after 2 s, and believed in for 4.5
                 registers.instead[Set] = [Overloaded("overloaded"), Unavailable.because("unavailable")]
                 with anyio.fail_after(PATIENCE_S):
                     await anyio.to_thread.run_sync(
