@@ -1,4 +1,4 @@
-"""Bugs of locks: when one may be taken, how long it is believed in, what is fenced, and what the dead leave."""
+"""Bugs of locks: when one may be taken, how long it is believed in, what is fenced, and what is left."""
 
 from functools import partial
 
