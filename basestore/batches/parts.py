@@ -119,10 +119,8 @@ class Parts:
         row, record = message.row, message.record
         if not self._admission.lets_in(member, outbox, message, now, writes=True):
             return
-        refusal = self._refusal(row)
-        if not refusal:
-            refusal = self._unsound(row, record)
-        copy = self._voucher(row_partition(row), message.store) if message.store else False
+        refusal = self._refusal(row) or self._unsound(row, record)
+        copy = not refusal and bool(message.store) and self._voucher(row_partition(row), message.store)
         if not (refusal or copy or self._admission.credible(record[:BALLOT_BYTES], now)):
             refusal = "the part's stamp is too far ahead of its clock"
         if refusal:
