@@ -170,8 +170,10 @@ class Transaction:
 
     def _looked(self, part: Part, result: Result, now: Instant) -> None:
         record = result.record if isinstance(result, Done) else None
-        if record is not None and record.intent and now.monotonic < self._lay_s:
-            if gives_way(self.id, record, now):
+        if record is not None and record.intent:
+            if now.monotonic >= self._lay_s:  # what it comes to is not known
+                self._fail(part, _unread())
+            elif gives_way(self.id, record, now):
                 self._failure = self._failure or in_the_way(part.name)
             else:
                 self._wait(part, record, now)
@@ -186,7 +188,7 @@ class Transaction:
         """Until the row does not hold this intent any more, or there is no more time for it."""
 
         def late(now: Instant) -> None:
-            self._fail(part, ReadTimeout(UNREAD, None, None, None))
+            self._fail(part, _unread())
             self._answered_one(now)
 
         def go_on(error: RequestFailed | None, now: Instant) -> None:
@@ -205,9 +207,7 @@ class Transaction:
             self._answered_one(now)
 
     def _holds(self, part: Part, record: Record | None, now: Instant) -> bool:
-        """Whether the row holds what was read of it."""
-        if record is not None and record.intent:
-            return False
+        """Whether the row, which holds no intent, holds what was read of it."""
         if part.fences:
             return encode_token(token_held(record)) == part.expected
         live = record is not None and not record.tombstone
@@ -331,6 +331,10 @@ def gives_way(transaction: bytes, met: Record, now: Instant) -> bool:
     """Whether it is not to wait for the one whose intent it has met."""
     other = Intent.of(met).transaction
     return other < transaction and now.wall_ms - begun_ms(other) < PATIENCE_S * 1e3
+
+
+def _unread() -> ReadTimeout:
+    return ReadTimeout(UNREAD, None, None, None)
 
 
 def _condition(expected: bytes) -> tuple[Condition, bytes]:

@@ -21,7 +21,7 @@ class Step(NamedTuple):
 
     kind: int
     key: str
-    value: str = ""
+    value: str | bytes = ""
     expected: bytes = WHATEVER
     bucket: str = "cas"
     ttl_s: float = 0.0
@@ -61,7 +61,7 @@ class TransactionWorld(RegisterWorld):
                 [step.key.encode() for step in steps],
                 [step.kind for step in steps],
                 [step.expected for step in steps],
-                [step.value.encode() for step in steps],
+                [step.value.encode() if isinstance(step.value, str) else step.value for step in steps],
                 [round(step.ttl_s * 1e3) for step in steps],
             ),
         )  # fmt: skip

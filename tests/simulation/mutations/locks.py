@@ -70,3 +70,8 @@ of_locks(
     "locks: another's renewal is taken for its own", LAW, lease, "_found_anew",
     "(row.holder, row.token) != (tenure.row.holder, tenure.row.token)", "False",
 )  # fmt: skip
+of_locks(
+    "locks: who may not stamp in that moment ends nothing", LAW, EndedLeases, "_end",
+    "self._begin(parts, ENDING_S, now)",
+    "context.stamper._clock.ready(now.wall_ms) and self._begin(parts, ENDING_S, now)",
+)  # fmt: skip
