@@ -178,10 +178,12 @@ class Transactions:
         def go_on(error: RequestFailed | None, now: Instant) -> None:
             if not waiter.end():
                 return
-            if error is None:
-                self._registers.enter(task, report, now)
-            else:
+            if error is not None:
                 report(error, now)
+            elif blocked.attempt is not None and blocked.attempt.begun:  # who has sent it knows most of it
+                self._registers.enter(task, report, now)
+            else:  # another may be the home by now
+                self._registers.route(task, report, now)
 
         waiter = Waiter(self._context, len(task.row), late)
         waiter.begin(task.deadline)

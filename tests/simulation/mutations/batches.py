@@ -57,11 +57,11 @@ of_batches(
 )  # fmt: skip
 of_batches(
     "batches: whoever sends a copy vouches for it", STAMPS, Parts, "hold",
-    "self._voucher(row_partition(row), message.store) if message.store else False", "bool(message.store)",
+    "bool(message.store) and self._voucher(row_partition(row), message.store)", "bool(message.store)",
 )  # fmt: skip
 of_batches(
     "batches: copies come in as first deliveries do", LAW, Parts, "hold",
-    "self._voucher(row_partition(row), message.store) if message.store else False", "False",
+    "bool(message.store) and self._voucher(row_partition(row), message.store)", "False",
 )  # fmt: skip
 of_batches(
     "batches: rows are applied below what is stable", STAMPS, Parts, "_may_apply", "> stable", "> 0",
