@@ -164,7 +164,7 @@ class BatchReceipt:
 
     identity   what it is known by: to follow it, as `repeat` of the same batch
     receipts   by bucket and key, of each write; their versions are None where the batch was followed so late
-               that they are not known any more. `converged` takes each
+               that they are not known any more. `converged(receipt=...)` takes each
     """
 
     identity: Identity
