@@ -186,6 +186,10 @@ class Settlements:
         ballots = [ballot for ballot in sorted(seen.chosen) if seen.chosen[ballot] > seen.ruined_s]
         intents: dict[bytes, Intent] = {}
         last: dict[bytes, bytes] = {}  # by identity: the ballot
+        first_s: dict[bytes, float] = {}  # likewise: of any ballot, for who helps may be faster
+        for ballot in ballots:
+            if (link := records.links[ballot]).laid:
+                first_s[link.identity] = min(seen.chosen[ballot], first_s.get(link.identity, FOREVER))
         for at, ballot in enumerate(ballots):
             link = records.links[ballot]
             if not link.laid:
@@ -195,7 +199,7 @@ class Settlements:
             anew = known is not None and records.settled(last[link.identity], ballot)
             last[link.identity] = ballot
             if known is None or anew:
-                intent = Intent.of(row, seen.records[ballot], seen.chosen[ballot])
+                intent = Intent.of(row, seen.records[ballot], first_s[link.identity])
                 intents[link.identity] = intent
                 self._intents[intent.transaction].append(intent)
                 behind = (each for each in ballots[at:] if records.links[each].identity != link.identity)
