@@ -27,7 +27,8 @@ from tests.simulation.world import PlannedWorld
 FIRST = 300  # of the clients
 SMALL, MOVES, SPLIT = 0.75, 0.25, 0.2  # of all worlds; of these
 SPLIT_UP = "split batches"  # their theme
-SPLIT_S = (7.0, 10.0)  # longer than `LEFT_S`
+SPLIT_S = (8.5, 10.0)  # longer than `LEFT_S`, and whoever goes on before others
+SPLITTING_S = 0.1  # until no link is left between the halves
 SIZES = (
     ((3, 3), 6.0),
     ((4, 3), 3.0),
@@ -77,9 +78,13 @@ def _split(plan: Plan, stream: Stream) -> Plan:
     plan = small(plan, SPLIT_UP, 5, stream, ("hot", "deletes"))
     network = plan.network._replace(latency_s=stream.pick((0.01, 0.03)))
     begin, lasts = stream.uniform(1.5, 2.5), stream.uniform(*SPLIT_S)
-    first, half = stream.below(5), stream.pick((1, 2, 2))
+    first = stream.below(5)
     members = [(first + at) % 5 for at in range(5)]
-    cuts = [Fault(begin, "cut", one, other, lasts, 0.5) for one in members[:half] for other in members[half:]]
+    cuts = [
+        Fault(begin + stream.random() * SPLITTING_S, "cut", one, other, lasts, 0.5)
+        for one in members[:2]
+        for other in members[2:]
+    ]
     slow = [
         Fault(stream.uniform(0.7, 1.4), "slow link", stream.below(5), stream.below(5), 1.5, stream.random())
         for _ in range(4)
