@@ -121,6 +121,17 @@ class TestUnknown:
         assert not world.look(2, inside).found
         world.over()
 
+    def test_of_what_is_over_and_purged_nobody_knows_and_nothing_is_written(self) -> None:
+        world = BatchWorld(reconcile=True)
+        wanted = values(world)
+        identity = world.written(0, wanted).identity
+        world.until(lambda: not world.part_rows(), 120.0)
+        failed = world.refused(1, wanted, identity=identity, repeats=True)
+        assert failed.code == OutcomeUnknown.code
+        assert "it is over, and nobody knows how" in failed.text
+        world.run(1.0)
+        assert not world.part_rows()
+
     def test_of_what_never_came_nothing_is_found(self) -> None:
         world = BatchWorld()
         failed = world.refused(0, values(world), identity=b"unheard!", repeats=True)
