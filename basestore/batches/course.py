@@ -45,7 +45,7 @@ from basestore.consistency import Level, Quorum
 from basestore.coordinator.context import Context
 from basestore.errors import ClockSkew
 from basestore.instant import Instant
-from basestore.protocol.groups import COMMITTED, DONE, HELD, NEVER, NONE, AskPart, HoldPart
+from basestore.protocol.groups import COMMITTED, HELD, NEVER, NONE, AskPart, HoldPart
 from basestore.protocol.replication import DIRECT, Apply
 from basestore.repair.clock import NotYet
 from basestore.repair.version import Record, Version
@@ -123,8 +123,8 @@ class Course:
         self, how: int, facts: Facts, report: Callable[[bool, Instant], None], now: Instant, *,
         known: Answers | None = None,
     ) -> None:  # fmt: skip
-        """Tombstones, but to who is `known` to have one, or to have nothing and take nothing: it may have
-        had one, and purged it. Tells whether a quorum of a partition has them."""
+        """Tombstones, to all; or, of those that are `known`, to who holds a part or would take one: the others
+        may have had a tombstone, and purged it. Tells whether a quorum of a partition has them."""
         try:
             tombstones = self._tombstones(how, facts, now)
         except NotYet:
@@ -135,7 +135,7 @@ class Course:
             return
 
         def make(request: int, partition: int, member: int) -> Apply | None:
-            if known is not None and member in saying(known[partition], DONE, NEVER):
+            if known is not None and member not in saying(known[partition], NONE, HELD, COMMITTED):
                 return None
             return Apply(request, self.known.row(partition), tombstones[partition], DIRECT, 0)
 

@@ -50,7 +50,7 @@ def install(moment: str) -> None:
             die()
         hears(asked, member, answer, now)
 
-    Round.part_told = told  # type: ignore[method-assign]
+    Round.part_told = told  # type: ignore[assignment, method-assign]
 
 
 def main() -> None:
