@@ -123,7 +123,7 @@ class Course:
         self, how: int, facts: Facts, report: Callable[[bool, Instant], None], now: Instant, *,
         known: Answers | None = None,
     ) -> None:  # fmt: skip
-        """Tombstones, to all; or, of those that are `known`, to who holds a part or would take one: the others
+        """Tombstones, to all; or, of those that are `known`, to who holds a part or would take one: others
         may have had a tombstone, and purged it. Tells whether a quorum of a partition has them."""
         try:
             tombstones = self._tombstones(how, facts, now)
