@@ -218,7 +218,9 @@ class BatchClient:
             assert isinstance(message, Failed)
             asked.why = message.text
             self.world.counts[f"code {message.code} of a {asked.kind}"] += 1
-            if message.code in DEFINITE:  # of what may have happened only that it was given up is one
+            # Of what may have happened only that it was given up is one. It names the batch; what is said of
+            # an attempt alone does not.
+            if message.code in DEFINITE and (message.identity or not asked.may_be):
                 self._end(asked, REFUSED)
             else:
                 self._doubt(asked, message.identity)
