@@ -9,7 +9,7 @@ The coordinator does this; and whoever holds a part for long goes on with it (`b
 that the coordinator alone knows. Versions are given, so it does no harm that two do it. `bring` asks all
 replicas of all partitions, and takes one step:
 
-    done somewhere              tombstones, to who has none
+    done somewhere              tombstones, to who may hold it yet
     committed somewhere, or
     held by a quorum of each    commit, and then finish
     never, of all of one        given up: tombstones. They are at a quorum of some partition before anybody is
@@ -45,7 +45,7 @@ from basestore.consistency import Level, Quorum
 from basestore.coordinator.context import Context
 from basestore.errors import ClockSkew
 from basestore.instant import Instant
-from basestore.protocol.groups import COMMITTED, DONE, HELD, NEVER, NONE, AskPart, HoldPart
+from basestore.protocol.groups import COMMITTED, HELD, NEVER, NONE, AskPart, HoldPart
 from basestore.protocol.replication import DIRECT, Apply
 from basestore.repair.clock import NotYet
 from basestore.repair.version import Record, Version
@@ -123,7 +123,8 @@ class Course:
         self, how: int, facts: Facts, report: Callable[[bool, Instant], None], now: Instant, *,
         known: Answers | None = None,
     ) -> None:  # fmt: skip
-        """Tombstones, but to who is `known` to have one. Tells whether a quorum of a partition has them."""
+        """Tombstones, to all; or, of those that are `known`, to who holds a part or would take one: others
+        may have had a tombstone, and purged it. Tells whether a quorum of a partition has them."""
         try:
             tombstones = self._tombstones(how, facts, now)
         except NotYet:
@@ -134,7 +135,7 @@ class Course:
             return
 
         def make(request: int, partition: int, member: int) -> Apply | None:
-            if known is not None and member in saying(known[partition], DONE):
+            if known is not None and member not in saying(known[partition], NONE, HELD, COMMITTED):
                 return None
             return Apply(request, self.known.row(partition), tombstones[partition], DIRECT, 0)
 
@@ -220,7 +221,7 @@ class Course:
             report(End(how, facts), now)
 
         self._context.metrics.count("batches_given_up")
-        self.finish(GIVEN_UP if sure else OVER, facts, sealed, now)
+        self.finish(GIVEN_UP if sure else OVER, facts, sealed, now, known=None if sure else answers)
 
     def _spread(self, answers: Answers, now: Instant) -> None:
         """Copies, to who does not hold it, where somebody does."""

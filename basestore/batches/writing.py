@@ -204,7 +204,7 @@ class Writing(Operation):
             versions = versions_of(self._course.known, rows, end.facts.numbers)
             self._answer(Stored(self._identity, versions), now)
         elif end.how is How.NOTHING:
-            self._answer(nothing_done(), now)
+            self._answer(nothing_done(self._identity), now)
         else:
             self._answer(self._unknown(end.how.value), now)
 
@@ -231,9 +231,12 @@ def doubting(request: WriteBatch, error: RequestFailed) -> OutcomeUnknown:
     return OutcomeUnknown(told, None, Identity.decode(request.identity))
 
 
-def nothing_done() -> Unavailable:
-    """The error for a batch that was given up."""
-    return Unavailable.because(
+def nothing_done(identity: Identity) -> Unavailable:
+    """The error for the batch with this identity, which was given up. That it names it tells it from what any
+    attempt may be refused with."""
+    error = Unavailable.because(
         "the batch was not held by enough replicas of each of its keys, and was given up: nothing of it was "
         "applied, nor will be. Write it as a new one"
     )
+    error.identity = identity
+    return error

@@ -208,7 +208,8 @@ class SyncStore(BlockingOperator):
         """Several keys, written together, as `Store.batch`; for the length of a `with` block."""
         if not atomic:
             raise InvalidRequest(NOT_ATOMIC)
-        return SyncBatch(place_of, transacted, batch(self._calls, consistency, timeout, repeat), self._ask)
+        call, repeats = batch(self._calls, consistency, timeout, repeat)
+        return SyncBatch(place_of, transacted, call, self._ask, repeats)
 
     def transaction(self, *, timeout: float | None = None) -> AbstractContextManager[SyncTransaction]:
         """Several keys of registers, read and written as if at one moment, as `Store.transaction`; for the

@@ -165,8 +165,8 @@ def get_many(
 
 def batch(
     calls: Calls, consistency: Consistency | None, timeout: float | None, repeat: Identity | str | None
-) -> Callable[[list[Row]], Call[BatchReceipt]]:
-    """What writes rows as one atomic batch."""
+) -> tuple[Callable[[list[Row]], Call[BatchReceipt]], Identity | None]:
+    """What writes rows as one atomic batch; and what it is known by, if it is repeated."""
     level, (timeout_s, timeout_ms) = calls.level_of(consistency), calls.time(timeout)
     identity = drawn(1)[0] if repeat is None else identity_of(repeat)
 
@@ -176,7 +176,7 @@ def batch(
         read = partial(batch_receipt, level, identity, list(zip(buckets, keys, strict=True)))
         return Call(lambda request: WriteBatch(request, level.value, timeout_ms, *columns), read, timeout_s)
 
-    return call
+    return call, None if repeat is None else Identity.decode(identity)
 
 
 def scan(

@@ -215,7 +215,8 @@ class Store(Operator):
         followed to its end, and none is made anew."""
         if not atomic:
             raise InvalidRequest(NOT_ATOMIC)
-        return Batch(place_of, transacted, batch(self._calls, consistency, timeout, repeat), self._ask)
+        call, repeats = batch(self._calls, consistency, timeout, repeat)
+        return Batch(place_of, transacted, call, self._ask, repeats)
 
     def transaction(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Transaction]:
         """Several keys of registers, read and written as if at one moment, alone (strictly serializable); for

@@ -108,7 +108,7 @@ def batch_receipt(
     """Read the answer to an atomic batch, of these buckets and keys; raises the error it stands for."""
     if not isinstance(answer, BatchWritten):
         error = error_of(answer)
-        if isinstance(error, RequestFailed):
+        if isinstance(error, RequestFailed) and not error.definite:
             error.identity = error.identity or Identity.decode(identity)
         raise error
     try:

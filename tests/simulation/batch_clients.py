@@ -43,6 +43,7 @@ SIZES = ((1, 1.0), (2, 4.0), (3, 4.0), (5, 2.0), (8, 1.0))
 BATCHES, DELETES, TO_LIVE, AT_ALL, ROAMS = 0.65, 0.4, 0.05, 0.1, 0.2
 TIMEOUTS = (0.2, 0.5, 0.9, 0.9)  # of how long any may last
 REPEATS_MAX, REPEATED = 5, 0.7
+IMPATIENT = 0.15  # so often an answer is not waited for to its end
 FORGETS = 0.2  # so often only what was drawn is remembered
 BACK_OFF_S, AGAIN_S = 0.05, 0.05
 
@@ -89,8 +90,12 @@ class BatchClient:
     # --- the loop ----------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Ask for something, unless the clients' time is over."""
-        if self.world.clockwork.now >= self.world.plan.seconds:
+        """Ask for something, unless the clients' time is over, or they rest."""
+        now, rest = self.world.clockwork.now, self.world.plan.rest
+        if now >= self.world.plan.seconds:
+            return
+        if rest is not None and rest[0] <= now < rest[1]:
+            self.world.clockwork.at(rest[1] + self.stream.exponential(0.05), self.begin)
             return
         if self.stream.chance(ROAMS):
             self._home = self.stream.below(len(self.world.machines))
@@ -133,6 +138,8 @@ class BatchClient:
         message = self._message(asked, self._request)
         world.clockwork.after(world.client_delay(), self._arrive, session, machine, message)
         patience_s = asked.timeout_ms / 1e3 + GRACE_S
+        if asked.kind == BATCH and self.stream.chance(IMPATIENT):  # then it is under way twice
+            patience_s = self.stream.random() * asked.timeout_ms / 1e3
         world.clockwork.in_vain(patience_s, self._waits, self._give_up, self._request, asked)
 
     def _message(self, asked: Asked, request: int) -> Message:
@@ -211,7 +218,9 @@ class BatchClient:
             assert isinstance(message, Failed)
             asked.why = message.text
             self.world.counts[f"code {message.code} of a {asked.kind}"] += 1
-            if message.code in DEFINITE:  # of what may have happened only that it was given up is one
+            # Of what may have happened only that it was given up is one. It names the batch; what is said of
+            # an attempt alone does not.
+            if message.code in DEFINITE and (message.identity or not asked.may_be):
                 self._end(asked, REFUSED)
             else:
                 self._doubt(asked, message.identity)

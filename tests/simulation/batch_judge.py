@@ -7,7 +7,7 @@ any replica has ever taken:
     some      then in the end each replica of each row holds that version, or one that beats it, or has
               purged such a one
     none      then its client was not told that it is stored
-    any       then its client was not told that nothing was done
+    any       then its client was not told that nothing was done, and no tombstone says that it was given up
 
 What lies on more disks that are lost than a partition can spare is excused. In the end no part is left, but
 for tombstones. What is written alone is held against the disks alike.
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PARTS = b"\1b"
 LAID = 16
+GIVEN_UP = b"\2"
 LAW = "batches"
 Rows = dict[bytes, bytes]  # and the version of each
 
@@ -64,6 +65,7 @@ class BatchJudge:
         self._world = world
         self._seen: dict[bytes, Seen] = {}  # by what its client has drawn
         self._part_of: dict[tuple[bytes, bytes], bytes] = {}  # of a row's version: the key of its part
+        self._given_up: dict[bytes, bytes] = {}  # and a row of whose tombstone says so
         self._excused: set[int] = set()
 
     def ruined(self, partitions: Collection[int]) -> None:
@@ -76,13 +78,12 @@ class BatchJudge:
         """A batch of the engine is about to be applied."""
         for key in held:
             new = batch[key]
-            if (
-                key[:1] == s.DATA
-                and s.bucket_of(key[1:]) == PARTS
-                and new is not None
-                and new[s.FLAGS_AT] & LAID
-            ):
+            if key[:1] != s.DATA or s.bucket_of(key[1:]) != PARTS or new is None:
+                continue
+            if new[s.FLAGS_AT] & LAID:
                 self._note(key, new)
+            elif s.is_tombstone(new) and new[s.RECORD_MIN : s.RECORD_MIN + 1] == GIVEN_UP:
+                self._given_up[s.key_of_bytes(key[1:])] = key[1:]
 
     def _note(self, key: bytes, stored: bytes) -> None:
         row = key[1:]
@@ -140,6 +141,10 @@ class BatchJudge:
         ] += 1
         if asked.outcome == REFUSED and some:
             self._world.blame(LAW, f"{asked}: its client was told that nothing is done, and {some[0]!r} was")
+        if asked.proposal in self._given_up and some:
+            self._world.blame(
+                LAW, f"{asked}: a tombstone says that it was given up, and {some[0]!r} was done"
+            )
         if asked.outcome == STORED or some:
             lacking = set(seen.partitions) - seen.parts.keys()
             if lacking or len(rows) < len(asked.writes):

@@ -3,6 +3,10 @@
 Mostly small ones, with one to three replicas: members are cut off for longer than closed stamps lag behind,
 crash, lose their stores, and partitions move. When all is well again nothing is left of any batch, and each
 was done, or none of it.
+
+Some are split, while batches are under way, in two halves for longer than a part lies unseen: whoever goes on
+with one then hears only some of its replicas. Slow links before that make that a batch is held by some, and
+is on its way to the others.
 """
 
 import hashlib
@@ -16,12 +20,15 @@ from tests.simulation.clockwork import Stream
 from tests.simulation.drawing import draw, draw_plain
 from tests.simulation.movers import moving
 from tests.simulation.ordeals import small
-from tests.simulation.plan import Plan
+from tests.simulation.plan import Fault, Plan
 from tests.simulation.widening import draw_faults
 from tests.simulation.world import PlannedWorld
 
 FIRST = 300  # of the clients
-SMALL, MOVES = 0.75, 0.25  # of all worlds; of these
+SMALL, MOVES, SPLIT = 0.75, 0.25, 0.2  # of all worlds; of these
+SPLIT_UP = "split batches"  # their theme
+SPLIT_S = (8.5, 10.0)  # longer than `LEFT_S`, and whoever goes on before others
+SPLITTING_S = 0.1  # until no link is left between the halves
 SIZES = (
     ((3, 3), 6.0),
     ((4, 3), 3.0),
@@ -54,9 +61,38 @@ def draw_batches(seed: int) -> Plan:
             plan, replication=replication, partitions=stream.pick((1, 2, 4, 6)), clients=plan.clients[:2],
             machines=machines, network=network, faults=faults, seconds=seconds,
         )  # fmt: skip
-        if stream.chance(MOVES):
+        if stream.chance(SPLIT):
+            plan = _split(plan, stream)
+        elif stream.chance(MOVES):
             plan = moving(plan, stream)
+    # A scan of all would show what only the judge of batches knows of.
+    clients = tuple(
+        each._replace(workload="hot") if each.workload == "scans" else each for each in plan.clients
+    )
+    plan = replace(plan, clients=clients)
     return replace(plan, rounds=True, hasty=True, timeout_ms_max=max(plan.timeout_ms_max, 1000))
+
+
+def _split(plan: Plan, stream: Stream) -> Plan:
+    """Five members in two halves, so far from each other that some batch is always under way."""
+    plan = small(plan, SPLIT_UP, 5, stream, ("hot", "deletes"))
+    network = plan.network._replace(latency_s=stream.pick((0.01, 0.03)))
+    begin, lasts = stream.uniform(1.5, 2.5), stream.uniform(*SPLIT_S)
+    first = stream.below(5)
+    members = [(first + at) % 5 for at in range(5)]
+    cuts = [
+        Fault(begin + stream.random() * SPLITTING_S, "cut", one, other, lasts, 0.5)
+        for one in members[:2]
+        for other in members[2:]
+    ]
+    slow = [
+        Fault(stream.uniform(0.7, 1.4), "slow link", stream.below(5), stream.below(5), 1.5, stream.random())
+        for _ in range(4)
+    ]
+    return replace(
+        plan, partitions=8, network=network, faults=(*slow, *cuts), clients=plan.clients[:1],
+        seconds=begin + lasts + 0.5, rest=(begin + 0.5, begin + lasts),
+    )  # fmt: skip
 
 
 class BatchWorld(PlannedWorld):
@@ -98,7 +134,8 @@ class BatchWorld(PlannedWorld):
     def begin_clients(self) -> list[Client]:
         stream = Stream(self.plan.seed, "batch clients")
         keys, loop_s = stream.pick((3, 6, 12)), stream.pick((0.01, 0.05))
-        for at in range(stream.pick((2, 4, 6))):
+        many = self.plan.theme == SPLIT_UP
+        for at in range(8 if many else stream.pick((2, 4, 6))):
             client = BatchClient(self, BatchPlan(FIRST + at, keys, loop_s))
             self.clockwork.after(client.stream.random() * 0.05, client.begin)
         return super().begin_clients()

@@ -143,7 +143,7 @@ def _limits(limits: "list[Limit]") -> list[str]:
 
 
 def _registers(state: "NodeState") -> list[str]:
-    """What keeps a node from its part as an acceptor of registers."""
+    """What keeps a node from its part as an acceptor of registers, or what is left of several keys."""
     notes, facts = [], state.facts
     waits_ms = int(facts.get("register rows unlearned age ms") or 0)
     if waits_ms >= UNLEARNED_MS:
@@ -161,6 +161,13 @@ def _registers(state: "NodeState") -> list[str]:
     if blocked := int(facts.get("transaction rows blocked", "0")):
         rows = text.counted(blocked, "key")
         notes.append(f"requests for {rows} wait for a transaction that has laid an intent there")
+    lies_ms = int(facts.get("batch parts unfinished age ms") or 0)
+    if lies_ms >= UNLEARNED_MS:
+        parts = text.counted(int(facts["batch parts unfinished"]), "part")
+        notes.append(
+            f"{parts} of atomic batches unfinished, for {text.age(lies_ms)}: who may hold the others does "
+            f"not answer. Start the members that are down"
+        )
     if barred := int(facts.get("register partitions barred", "0")):
         notes.append(
             f"no acceptor of registers in {text.counted(barred, 'partition')}, for its store is another than "

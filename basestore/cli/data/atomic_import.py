@@ -2,7 +2,8 @@
 
 All rows are read first: a malformed one is an error, and nothing is written. Where the outcome is not known
 it is kept beside the file by what the batch is known: the same command follows that one then, and writes none
-anew. Such a checkpoint is another one than that of an import row by row.
+anew. Such a checkpoint is another one than that of an import row by row. One that was stopped before it heard
+of the outcome has kept nothing: given again it writes the same rows, as a new batch.
 """
 
 import json
@@ -37,7 +38,7 @@ class AtomicImport:
         if source.file is not None and source.resumable:
             settings = {
                 "cluster": store.cluster_id(), "bucket": target.bucket, "format": f"{source.format}, atomic",
-                "key column": source.key, "value column": source.value,
+                "key column": source.key, "value column": source.value, "ttl": ttl_s,
             }  # fmt: skip
             path = checkpoint or source.file.with_name(source.file.name + LEFT)
             self._checkpoint = Checkpoint(path, identity(opened, settings))

@@ -8,7 +8,8 @@ in the end. It is no transaction: a reader may see a part of it for a moment, an
 
 Nothing is sent until the block ends; what has raised in it is never sent. Where its outcome is not known the
 error carries what the batch is known by: the same block with `repeat` writes nothing, but follows it to its
-end. Pure but for the calls that it is handed.
+end. What is refused on the way, as by a node that has no room, says nothing of the batch that is repeated:
+its outcome stays unknown. Pure but for the calls that it is handed.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,9 +17,10 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from basestore.client.coordination.transaction import Key, Place, Row, ToPlace, ToWrite, Write
-from basestore.errors import InvalidRequest
+from basestore.errors import InvalidRequest, OutcomeUnknown, RequestFailed
 from basestore.protocol.client import DELETE, SET
 from basestore.protocol.limits import BATCH_BYTES_MAX, BATCH_KEYS_MAX
+from basestore.repair.version import Identity
 from basestore.results.receipts import BatchReceipt
 
 BUCKET: Final = "default"
@@ -32,15 +34,17 @@ NO_SESSION: Final = (
 )
 ENDED: Final = "this batch has ended: begin another one"
 
+EARLIER: Final = "An earlier attempt may have been done, or may be yet: repeat it, or read its keys"
+
 ToCall = Callable[[list[Row]], Any]
 
 
 class _Batch:
     """What both have in common: writes wait for nobody."""
 
-    def __init__(self, place: ToPlace, write: ToWrite, call: ToCall) -> None:
-        """`call`: what is to be carried, out of the rows."""
-        self._place, self._write, self._call = place, write, call
+    def __init__(self, place: ToPlace, write: ToWrite, call: ToCall, repeats: Identity | None = None) -> None:
+        """`call`: what is to be carried, out of the rows. `repeats`: what an earlier attempt is known by."""
+        self._place, self._write, self._call, self._repeats = place, write, call, repeats
         self._writes: dict[Place, Write] = {}
         self._bytes, self._ended = 0, False
         self.receipt: BatchReceipt | None = None  # once all of it is applied
@@ -66,6 +70,12 @@ class _Batch:
             )
         self._writes[place], self._bytes = write, room
 
+    def _told(self, error: RequestFailed) -> RequestFailed:
+        """As it is to be raised. Who knows that the batch was given up says which one that is."""
+        if self._repeats is None or not error.definite or error.identity is not None:
+            return error
+        return OutcomeUnknown(f"{error}. {EARLIER}", None, self._repeats)
+
     def _end(self) -> list[Row]:
         """What is to be sent; nothing if nothing was written."""
         self._ended = True
@@ -81,9 +91,10 @@ class Batch(_Batch):
     """Between the beginning and the end of an `async with` block."""
 
     def __init__(
-        self, place: ToPlace, write: ToWrite, call: ToCall, ask: Callable[[Any], Awaitable[Any]]
-    ) -> None:
-        super().__init__(place, write, call)
+        self, place: ToPlace, write: ToWrite, call: ToCall, ask: Callable[[Any], Awaitable[Any]],
+        repeats: Identity | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(place, write, call, repeats)
         self._ask = ask
 
     async def __aenter__(self) -> Self:
@@ -94,14 +105,20 @@ class Batch(_Batch):
     ) -> None:
         rows = self._end()
         if kind is None and rows:
-            self.receipt = await self._ask(self._call(rows))
+            try:
+                self.receipt = await self._ask(self._call(rows))
+            except RequestFailed as failed:
+                raise self._told(failed) from failed.__cause__
 
 
 class SyncBatch(_Batch):
     """Between the beginning and the end of a `with` block."""
 
-    def __init__(self, place: ToPlace, write: ToWrite, call: ToCall, ask: Callable[[Any], Any]) -> None:
-        super().__init__(place, write, call)
+    def __init__(
+        self, place: ToPlace, write: ToWrite, call: ToCall, ask: Callable[[Any], Any],
+        repeats: Identity | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(place, write, call, repeats)
         self._ask = ask
 
     def __enter__(self) -> Self:
@@ -112,4 +129,7 @@ class SyncBatch(_Batch):
     ) -> None:
         rows = self._end()
         if kind is None and rows:
-            self.receipt = self._ask(self._call(rows))
+            try:
+                self.receipt = self._ask(self._call(rows))
+            except RequestFailed as failed:
+                raise self._told(failed) from failed.__cause__

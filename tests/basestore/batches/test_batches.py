@@ -7,6 +7,7 @@ import pytest
 
 from basestore.consistency import Level
 from basestore.errors import InvalidRequest, OutcomeUnknown, Overloaded, Unavailable
+from basestore.observe.register_state import batch_facts
 from basestore.protocol.groups import AskPart, HoldPart
 from basestore.protocol.limits import BATCHES_SINCE
 from basestore.repair.version import Identity, Version
@@ -41,6 +42,24 @@ class TestWritten:
         assert world.written(0, wanted, level=Level.ALL).required == [3] * 4
         for key, value in wanted.items():
             assert world.values(key) == [(value or "").encode()] * 3
+
+    def test_what_is_unfinished_is_told_with_its_age(self) -> None:
+        world = BatchWorld()
+        node = world.node(1)
+        assert batch_facts(node.batches, world.now(1)) == {
+            "batch parts unfinished": "0", "batch parts unfinished age ms": "",
+        }  # fmt: skip
+        world.lose = says(AskPart)
+        world.batch(0, values(world), timeout_s=1.0)
+        world.run(3.0)
+        facts = batch_facts(node.batches, world.now(1))
+        assert facts["batch parts unfinished"] == "3"
+        assert 2500 < int(facts["batch parts unfinished age ms"]) <= 3000
+        world.run(10.0)
+        assert node.metrics.counts["batches_left"]
+        world.lose = lambda sent: False
+        world.over()
+        assert batch_facts(node.batches, world.now(1))["batch parts unfinished"] == "0"
 
     def test_what_is_newer_wins(self) -> None:
         world = BatchWorld()
@@ -120,6 +139,17 @@ class TestUnknown:
         assert not world.look(2, outside).found
         assert not world.look(2, inside).found
         world.over()
+
+    def test_of_what_is_over_and_purged_nobody_knows_and_nothing_is_written(self) -> None:
+        world = BatchWorld(reconcile=True)
+        wanted = values(world)
+        identity = world.written(0, wanted).identity
+        world.until(lambda: not world.part_rows(), 120.0)
+        failed = world.refused(1, wanted, identity=identity, repeats=True)
+        assert failed.code == OutcomeUnknown.code
+        assert "it is over, and nobody knows how" in failed.text
+        world.run(1.0)
+        assert not world.part_rows()
 
     def test_of_what_never_came_nothing_is_found(self) -> None:
         world = BatchWorld()

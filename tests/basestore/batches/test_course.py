@@ -3,12 +3,17 @@ Covers `batches/course.py`, `batches/round.py` and `batches/parts.py`."""
 
 import pytest
 
+from basestore.batches.course import Course
+from basestore.batches.part import APPLIED, NO_CHECK, Part
+from basestore.batches.round import Answers, Told
+from basestore.batches.verdicts import Facts
 from basestore.protocol.client import BatchWritten
-from basestore.protocol.groups import COMMITTED, HELD, NEVER, AskPart, HoldPart
+from basestore.protocol.groups import COMMITTED, DONE, HELD, NEVER, AskPart, HoldPart
 from basestore.topology.changes import DropBucket
 from tests.worlds.batches import MEMBERS, BatchWorld, Scene, ended, holds, says
 from tests.worlds.changing import CARTS
 from tests.worlds.moving import asked
+from tests.worlds.world import Sent
 
 
 @pytest.mark.parametrize("step", ["hold", "commit", "finish"])
@@ -140,6 +145,32 @@ def test_a_copy_of_one_whose_store_is_lost_comes_too_late() -> None:
     for store, state in ((b"", NEVER), (b"s" * 16, NEVER), (node.identity.store, HELD)):
         (told,) = other.answers_of_parts(at, HoldPart(1, row, record.blob, store, 0))
         assert told.state == state  # type: ignore[attr-defined]
+
+
+def test_a_tombstone_goes_only_to_who_may_hold_a_part_yet() -> None:
+    scene = Scene()
+    world = scene.world
+    scene.begin(says(AskPart))
+    row = scene.row_at(scene.replicas(scene.first)[0], scene.first)
+    record = world.node(scene.replicas(scene.first)[0]).batches.parts.held(row)
+    assert record is not None
+    known = Part.of(row, record).known(row, record)
+    has, purged, holds_it = scene.replicas(scene.first)
+    answers: Answers = {each: {} for each in known.partitions}
+    answers[scene.first] = {has: Told(DONE), purged: Told(NEVER), holds_it: Told(HELD)}
+    answers[scene.second] = {}  # nobody has answered
+    told = set[int]()
+
+    def sees(sent: Sent) -> bool:
+        if ended(sent):
+            told.add(sent.target)
+        return True
+
+    world.lose = sees
+    course = Course(world.node(scene.at).context, known)
+    course.finish(APPLIED, Facts({}, NO_CHECK), lambda *_: None, world.now(scene.at), known=answers)
+    world.run(0.1)
+    assert told == {holds_it}
 
 
 def test_what_is_settled_is_not_applied_any_more() -> None:

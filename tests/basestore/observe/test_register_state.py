@@ -10,6 +10,7 @@ from basestore.cli.cluster.status import UNLEARNED_MS, row
 from basestore.observe.prometheus import Exposition
 from basestore.protocol.replication import Prepare
 from basestore.results.nodes import NodeState
+from tests.worlds.batches import Scene, holds
 from tests.worlds.registers import RegisterWorld
 from tests.worlds.unlearned import accepted_by, unfinished
 from tests.worlds.world import World
@@ -138,3 +139,18 @@ def test_requests_of_registers_are_counted_by_how_they_went() -> None:
     outbox = world.node(other).peers.all[other].outbox
     acceptors.prepare(other, outbox, Prepare(1, row, b"\0" * 15 + b"\1", 0), world.now(other))
     assert forwards["register_conflicts"] == 1
+
+
+def test_what_is_left_of_atomic_batches_is_told_once_it_lies_for_long() -> None:
+    scene = Scene()
+    world, (alone, *others) = scene.world, scene.replicas(scene.first)
+    at = next(each for each in scene.replicas(scene.second) if each not in (scene.at, alone))
+    scene.begin(lambda sent: holds(scene.first)(sent) and sent.target in others, 0.1)
+    scene.die()
+    world.crash(alone)
+    assert "atomic batches" not in notes(world.state(at))
+    world.run(UNLEARNED_MS / 1e3)
+    assert "1 part of atomic batches unfinished, for 15s: " in notes(world.state(at))
+    world.start(alone)
+    world.over()
+    assert "atomic batches" not in notes(world.state(at))

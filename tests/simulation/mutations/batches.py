@@ -8,6 +8,7 @@ from basestore.batches.batches import Batches
 from basestore.batches.course import Course
 from basestore.batches.parts import Parts
 from basestore.batches.round import Round
+from tests.simulation.batch_worlds import SPLIT_UP
 from tests.simulation.mutations.registry import reworded
 
 LAW = {"batches"}
@@ -25,14 +26,15 @@ of_batches(
 of_batches(
     "batches: given up where a quorum never held it", LAW, verdicts, "is_never",
     "set(saying(answers, NEVER)) >= set(replicas)", "2 * len(saying(answers, NEVER)) > len(replicas)",
+    SPLIT_UP,
 )  # fmt: skip
 of_batches(
     "batches: given up where it has not come yet", LAW, verdicts, "is_never",
-    "saying(answers, NEVER)", "saying(answers, NEVER, 0)",
+    "saying(answers, NEVER)", "saying(answers, NEVER, 0)", SPLIT_UP,
 )  # fmt: skip
 of_batches(
     "batches: given up without who does not answer", LAW, verdicts, "is_never",
-    ">= set(replicas)", ">= (set(answers) or {-1})",
+    ">= set(replicas)", ">= (set(answers) or {-1})", SPLIT_UP,
 )  # fmt: skip
 of_batches(
     "batches: over before it is applied", LAW, Course, "_is_applied",

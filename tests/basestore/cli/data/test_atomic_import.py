@@ -11,37 +11,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from basestore.cli import exits, group
-from basestore.errors import OutcomeUnknown, RequestFailed, Unavailable
-from basestore.protocol.client import SET, BatchWritten, Failed, WriteBatch
-from basestore.protocol.codec import Message
+from basestore.consistency import Level
+from basestore.errors import InvalidRequest, Overloaded
+from basestore.protocol.client import SET
 from basestore.protocol.limits import BATCH_KEYS_MAX
-from basestore.repair.version import Identity, Version
+from basestore.repair.version import Identity
+from tests.worlds.fake_batches import CHECK, GIVEN_UP, UNKNOWN, VERSION, Batches
 from tests.worlds.fake_transactions import SERVING
 from tests.worlds.fakes import FakeNode, fake
-
-VERSION = Version(7 << 16, 9, 1)
-CHECK = b"c" * 8
-UNKNOWN = OutcomeUnknown("unknown: its time was over; the batch is all or nothing in the end", None, None)
-GIVEN_UP = Unavailable.because("the batch was given up: nothing of it was applied")
-
-
-class Batches:
-    """What it was asked; it does all, but for what `fails`: one error for each of the next."""
-
-    def __init__(self) -> None:
-        self.asked: list[WriteBatch] = []
-        self.fails: list[RequestFailed] = []
-
-    def __call__(self, request: Message) -> Message | None:
-        if not isinstance(request, WriteBatch):
-            return None
-        self.asked.append(request)
-        identity = Identity(request.identity[:8], VERSION, CHECK).encode()
-        if self.fails:
-            error = self.fails.pop(0)
-            return Failed(request.id, error.code, str(error), identity, list(map(str, error.details())))
-        count = len(request.keys)
-        return BatchWritten(request.id, identity, [VERSION.encode()] * count, [0] * count, [2] * count)
 
 
 @pytest.fixture
@@ -176,6 +153,57 @@ def test_what_was_certainly_not_done_is_not_followed(node: FakeNode, batches: Ba
     done = load(node, file)
     assert done.return_value == exits.REFUSED
     assert not kept(file).exists()
+
+
+def test_what_is_refused_on_the_way_says_nothing_of_the_batch_that_is_followed(
+    node: FakeNode, batches: Batches, file: Path
+) -> None:
+    batches.fails = [UNKNOWN, Overloaded("overloaded: nothing was done", 0.1)]
+    load(node, file)
+    refused = load(node, file)
+    assert refused.return_value == exits.UNKNOWN
+    assert "An earlier attempt may have been done" in refused.output
+    assert load(node, file).return_value == 0
+    assert [request.repeats for request in batches.asked] == [False, True, True]
+    assert len({request.identity[:8] for request in batches.asked}) == 1
+
+
+def test_a_node_that_dies_meanwhile_leaves_it_to_be_followed(batches: Batches, file: Path) -> None:
+    batches.deaf = True
+    with fake(SERVING, answer=batches, dies=True) as node:
+        first = load(node, file)
+        assert first.return_value == exits.UNKNOWN
+        assert "Give the same command again" in first.output
+        batches.deaf = False
+        assert load(node, file).return_value == 0
+    one, two = batches.asked
+    assert two.repeats
+    assert two.identity == one.identity
+
+
+@pytest.mark.parametrize("level", ["any", "one"])
+def test_what_the_cluster_refuses_is_told(node: FakeNode, batches: Batches, file: Path, level: str) -> None:
+    """As another kind of bucket, or a level at which too few hold it."""
+    batches.fails = [InvalidRequest(f"an atomic batch at level {level}: too few hold it; nothing was done")]
+    done = load(node, file, "-c", level, "--bucket", "cas")
+    assert done.return_value == exits.USAGE
+    assert "nothing was done" in done.output
+    assert not kept(file).exists()
+    (asked,) = batches.asked
+    assert (asked.level, set(asked.buckets)) == (Level[level.upper()], {"cas"})
+
+
+@pytest.mark.parametrize("changed", [("--ttl", "1m"), ("--bucket", "cas")])
+def test_other_words_are_not_taken_for_the_same_command(
+    node: FakeNode, batches: Batches, file: Path, changed: tuple[str, ...]
+) -> None:
+    batches.fails = [UNKNOWN]
+    load(node, file)
+    done = load(node, file, *changed)
+    assert done.return_value == exits.USAGE
+    assert "belongs to another import" in done.output
+    assert kept(file).exists()
+    assert len(batches.asked) == 1
 
 
 def test_restart_writes_the_rows_as_a_new_batch(node: FakeNode, batches: Batches, file: Path) -> None:
