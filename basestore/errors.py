@@ -173,7 +173,8 @@ class Unavailable(RequestFailed):
     def rebuild(cls, text: str, identity: Identity | None, details: list[str]) -> RequestFailed:
         error = cls(int(details[0]), int(details[1]), details[2:3] == ["1"])
         error.args = (text,)  # a read that may be degraded says more
-        error.identity = identity  # of a batch that was given up
+        if identity is not None:  # of a batch that was given up
+            error.identity = identity
         return error
 
 
