@@ -75,6 +75,10 @@ def set_member(was: Topology, change: SetMember, index: int) -> tuple[Topology, 
     new = held._replace(**facts)
     if new.standing is Standing.LEFT and any(held.number in each.both for each in was.seats):
         raise Refused(f"member {held.name} holds partitions yet: drain it first, or have it replaced")
+    if new.standing is Standing.LEFT and any(held.number in goal for goal in was.plan.values()):
+        raise Refused(
+            f"member {held.name} is to be given partitions yet: drain it first, or have it replaced"
+        )
     other = change.store is not None and held.store not in (b"", change.store)
     after = was.barring(held.number, index) if other else was
     return replace(after, members=_with(was, new)), UNNUMBERED

@@ -17,6 +17,7 @@ from basestore.topology.changes import (
     ForgetDropped,
     Founded,
     SetMember,
+    SetPlan,
     SetSeats,
     SetSetting,
     Standing,
@@ -343,6 +344,16 @@ def test_who_has_left_is_gone_for_good_and_its_name_and_address_are_free() -> No
     assert "n4 has left, for good: let it join anew" in refused(log, SetMember(4, standing="member"))
     done(log, SetMember(3, address="h:1"))
     done(log, joining("n4", "h:2"))
+
+
+def test_who_is_to_be_given_partitions_has_not_left() -> None:
+    """Such a plan nobody could carry out, nor read again."""
+    log = Log()
+    done(log, joining("n4", "h:1"))
+    old = log.topology.seats[0].old
+    done(log, SetPlan(log.topology.epoch, [[0, *sorted((*old[:-1], 4))]]))
+    assert "n4 is to be given partitions yet" in refused(log, SetMember(4, standing="left"))
+    assert Topology.decode(log.topology.encode()) == log.topology
 
 
 # --- seats -------------------------------------------------------------------------------------------
