@@ -152,10 +152,9 @@ class LockHolder:
 
     def _add_ephemeral(self, lock: str, wanted: Wanted, tenure: Tenure) -> Steps:
         key = "cas", b"e%d-%d" % (self.index, self.stream.below(2))
-        keys = tuple(sorted({*tenure.row.keys, key}))
         change = Row(*key, SET, b"", b"%d" % tenure.row.token, 0)
         try:
-            yield from lease.changing(self._calls, wanted, tenure, keys, change, self.clock)
+            yield from lease.changing(self._calls, wanted, tenure, change, self.clock)
         except LeaseLost:
             raise
         except BasestoreError as error:

@@ -113,6 +113,7 @@ class LockWorld(TransactionWorld):
     def _held(self) -> list[str]:
         """What is left of who is gone."""
         found = list[str]()
+        lost = any(map(self._is_broken, self.locks))  # with a lock goes what says which keys are ephemeral
         for machine in self.roster.members:
             for key, stored in machine.disk.scan(s.DATA, bytes((s.DATA[0] + 1,))):
                 row, name = key[1:], f"n{machine.index + 1}"
@@ -121,7 +122,7 @@ class LockWorld(TransactionWorld):
                 if s.bucket_of(row) == LOCKED:
                     if stored[s.FLAGS_AT] & LAID or cbor2.loads(Link.of(stored).value)[1]:
                         found.append(f"{name} holds a lock {s.key_of_bytes(row)!r} that somebody has")
-                elif s.bucket_of(row) == b"cas" and s.key_of_bytes(row).startswith(b"e4"):
+                elif not lost and s.bucket_of(row) == b"cas" and s.key_of_bytes(row).startswith(b"e4"):
                     found.append(f"{name} holds an ephemeral key {s.key_of_bytes(row)!r}")
         return found
 

@@ -24,7 +24,7 @@ from basestore.client.coordination.lease import (
     taking,
 )
 from basestore.client.coordination.tenure import Tenure
-from basestore.client.coordination.transaction import Place, Row, ToPlace, ToWrite
+from basestore.client.coordination.transaction import Row, ToPlace, ToWrite
 from basestore.errors import BasestoreError, LeaseLost
 from basestore.leases import BUCKET
 from basestore.protocol.client import DELETE, SET
@@ -84,20 +84,16 @@ class Lease:
         the same moment."""
         place, write = self._place(bucket, key), self._write(value, None)
         assert write.value is not None
-        keys = (*self._other_keys(place), place)
-        await self._change(keys, Row(*place, SET, b"", write.value, 0))
+        await self._change(Row(*place, SET, b"", write.value, 0))
 
     async def delete(self, key: bytes | str, *, bucket: str = BUCKET) -> None:
         """Delete an ephemeral key."""
         place = self._place(bucket, key)
-        await self._change(self._other_keys(place), Row(*place, DELETE, b"", b"", 0))
+        await self._change(Row(*place, DELETE, b"", b"", 0))
 
-    def _other_keys(self, place: Place) -> tuple[Place, ...]:
-        return tuple(each for each in self._held.row.keys if each != place)
-
-    async def _change(self, keys: tuple[Place, ...], change: Row) -> None:
+    async def _change(self, change: Row) -> None:
         async with self._one_at_a_time:
-            await carried(changing(self._asks, self._wanted, self._held, keys, change), self._ask)
+            await carried(changing(self._asks, self._wanted, self._held, change), self._ask)
 
     # --- the block -----------------------------------------------------------------------------------
 

@@ -163,13 +163,16 @@ def _found_anew(name: bytes, tenure: Tenure, value: bytes | None, version: Versi
 
 
 def changing(
-    asks: Asks, wanted: Wanted, tenure: Tenure, keys: tuple[tuple[str, bytes], ...], change: Row,
-    clock: Callable[[], float] = boot_s,
-) -> Steps:  # fmt: skip
-    """`keys`: the ephemeral ones from now on; `change`: what is done to one of them."""
-    if len(keys) > EPHEMERAL_MAX:
-        raise InvalidRequest(f"a lease has at most {EPHEMERAL_MAX} ephemeral keys; nothing was done")
+    asks: Asks, wanted: Wanted, tenure: Tenure, change: Row, clock: Callable[[], float] = boot_s
+) -> Steps:
+    """`change`: what is done to one ephemeral key. Which there are besides the row says that is there when it
+    is sent: one of which nobody knew whether it was done may be among them."""
+    place = change.bucket, change.key
     for _ in range(2):
+        others = tuple(each for each in tenure.row.keys if each != place)
+        keys = (*others, place) if change.kind == SET else others
+        if len(keys) > EPHEMERAL_MAX:
+            raise InvalidRequest(f"a lease has at most {EPHEMERAL_MAX} ephemeral keys; nothing was done")
         row, sent_s = tenure.next_row(keys), clock()
         rows = [Row(LOCKS, wanted.name, SET, tenure.version.encode(), row.encode(), 0), change]
         try:

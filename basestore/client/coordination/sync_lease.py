@@ -21,7 +21,7 @@ from basestore.client.coordination.lease import (
     taking,
 )
 from basestore.client.coordination.tenure import Tenure
-from basestore.client.coordination.transaction import Place, Row, ToPlace, ToWrite
+from basestore.client.coordination.transaction import Row, ToPlace, ToWrite
 from basestore.errors import BasestoreError, LeaseLost
 from basestore.leases import BUCKET
 from basestore.protocol.client import DELETE, SET
@@ -93,18 +93,17 @@ class SyncLease:
         """Write an ephemeral key, as of `Lease`."""
         place, write = self._place(bucket, key), self._write(value, None)
         assert write.value is not None
-        self._change(place, (place,), Row(*place, SET, b"", write.value, 0))
+        self._change(Row(*place, SET, b"", write.value, 0))
 
     def delete(self, key: bytes | str, *, bucket: str = BUCKET) -> None:
         """Delete an ephemeral key."""
         place = self._place(bucket, key)
-        self._change(place, (), Row(*place, DELETE, b"", b"", 0))
+        self._change(Row(*place, DELETE, b"", b"", 0))
 
-    def _change(self, place: Place, kept: tuple[Place, ...], change: Row) -> None:
+    def _change(self, change: Row) -> None:
         self.check()
         with self._one_at_a_time:
-            keys = (*(each for each in self._held.row.keys if each != place), *kept)
-            carried(changing(self._asks, self._wanted, self._held, keys, change), self._ask, Event())
+            carried(changing(self._asks, self._wanted, self._held, change), self._ask, Event())
 
     # --- the block -----------------------------------------------------------------------------------
 

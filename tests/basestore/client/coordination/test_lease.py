@@ -150,7 +150,7 @@ class TestTaking:
         lock, hand = Lock(), Hand()
         tenure = taken(lock)
         change = Row("cas", b"here", SET, b"", b"1", 0)
-        Hand().carry(changing(lock, wanted(), tenure, (("cas", b"here"),), change), lock)
+        Hand().carry(changing(lock, wanted(), tenure, change), lock)
         assert lock.keys
         assert taken(lock, B, None, hand).row.token == 2
         assert ENDED * LEASE_MS / 1e3 <= hand.now < ENDED * LEASE_MS / 1e3 + 1
@@ -220,9 +220,12 @@ class TestKeeping:
     def test_so_many_ephemeral_keys_and_no_more(self) -> None:
         lock = Lock()
         tenure = taken(lock)
-        keys = tuple(("cas", b"%d" % number) for number in range(EPHEMERAL_MAX + 1))
+        for number in range(EPHEMERAL_MAX):
+            change = Row("cas", b"%d" % number, SET, b"", b"", 0)
+            Hand().carry(changing(lock, wanted(), tenure, change), lock)
         with pytest.raises(InvalidRequest, match="ephemeral"):
-            Hand().carry(changing(lock, wanted(), tenure, keys, Row(*keys[-1], SET, b"", b"", 0)), lock)
+            Hand().carry(changing(lock, wanted(), tenure, Row("cas", b"more", SET, b"", b"", 0)), lock)
+        assert len(lock.row.keys) == EPHEMERAL_MAX
 
 
 class TestChanging:
@@ -230,7 +233,7 @@ class TestChanging:
     CHANGE = Row("cas", b"here", SET, b"", b"1", 0)
 
     def change(self, lock: Lock, tenure: Tenure) -> None:
-        Hand().carry(changing(lock, wanted(), tenure, self.KEYS, self.CHANGE), lock)
+        Hand().carry(changing(lock, wanted(), tenure, self.CHANGE), lock)
 
     def test_one_whose_outcome_is_not_known_is_found_done_and_not_done_twice(self) -> None:
         lock = Lock()
@@ -253,9 +256,20 @@ class TestChanging:
         self.change(lock, tenure)
         assert taken_again(lock).version != tenure.version
         change = self.CHANGE._replace(value=b"2")
-        Hand().carry(changing(lock, wanted(), tenure, self.KEYS, change), lock)
+        Hand().carry(changing(lock, wanted(), tenure, change), lock)
         assert (lock.row.keys, tenure.version) == (self.KEYS, lock.version)
         assert lock.keys == {("cas", b"here"): b"2"}
+
+    def test_one_of_which_nobody_knew_is_named_with_the_next(self) -> None:
+        """Else nobody would delete it."""
+        lock = Lock()
+        tenure = taken(lock)
+        lock.fails, lock.done = [OutcomeUnknown("unknown", None, None), Overloaded("overloaded")], True
+        with pytest.raises(Overloaded):
+            self.change(lock, tenure)
+        assert (tenure.row.keys, lock.row.keys) == ((), self.KEYS)
+        Hand().carry(changing(lock, wanted(), tenure, Row("cas", b"there", SET, b"", b"1", 0)), lock)
+        assert set(lock.row.keys) == {*self.KEYS, ("cas", b"there")}
 
     def test_a_conflict_of_the_key_itself_is_told(self) -> None:
         lock = Lock()
@@ -294,7 +308,7 @@ class TestGiving:
         lock = Lock()
         tenure = taken(lock)
         Hand().carry(
-            changing(lock, wanted(), tenure, TestChanging.KEYS, TestChanging.CHANGE), lock
+            changing(lock, wanted(), tenure, TestChanging.CHANGE), lock
         )  # fmt: skip
         assert Hand().carry(giving(lock, wanted(), tenure), lock)
         assert (lock.row.holder, lock.row.keys, lock.keys) == (b"", (), {})
@@ -302,7 +316,7 @@ class TestGiving:
     def test_what_another_has_with_its_keys_is_left(self) -> None:
         lock = Lock()
         tenure = taken(lock)
-        Hand().carry(changing(lock, wanted(), tenure, TestChanging.KEYS, TestChanging.CHANGE), lock)
+        Hand().carry(changing(lock, wanted(), tenure, TestChanging.CHANGE), lock)
         taken(lock, B)
         lock.keys["cas", b"here"] = b"of another"
         assert not Hand().carry(giving(lock, wanted(), tenure), lock)
