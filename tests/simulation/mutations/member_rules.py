@@ -27,7 +27,8 @@ left_out("members: two have one name", LOG | HELD, member_changes, "add_member",
 left_out("members: two have one address", LOG | HELD, member_changes, "add_member",
          "each.address == address", "False", "moves")  # fmt: skip
 left_out("members: who holds partitions has left", LOG | HELD, member_changes, "set_member",
-         "new.standing is Standing.LEFT and any(held.number in each.both", "False and any", "moves")  # fmt: skip
+         "new.standing is Standing.LEFT and any(held.number in each.both",
+         "False and any(held.number in each.both", "moves")  # fmt: skip
 left_out("members: who has left is one again", LOG | HELD, member_changes, "set_member",
          "if held.standing is Standing.LEFT:", "if False:", "moves")  # fmt: skip
 left_out("members: who has left is drained", LOG | HELD, member_changes, "_stands",
