@@ -297,6 +297,9 @@ class TransactionClient(RegisterClient):
         self._read_all(transact)
 
     def _remember_all(self, transact: Transact) -> None:
+        if len(transact.versions) != len(transact.writes):
+            self.world.blame("answers", f"{transact} was told {len(transact.versions)} versions")
+            return
         for part, version in zip(transact.writes, transact.versions, strict=True):
             known = self._known.setdefault(part.key, [])
             if part.kind == SET:
