@@ -17,9 +17,8 @@ from basestore.batches.course import Course, End, How
 from basestore.batches.part import Malformed, Part
 from basestore.batches.parts import Entry, Parts
 from basestore.batches.writing import Stored, Writing, doubting
-from basestore.cluster.operations import NOBODY, Once
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
-from basestore.coordinator.context import Context, refuse
+from basestore.coordinator.context import Context, park, refuse
 from basestore.errors import DamagedRecord, InvalidRequest, Overloaded, RequestFailed
 from basestore.instant import Instant
 from basestore.metrics import FAILURES
@@ -104,30 +103,14 @@ class Batches:
         writing = Writing(self._context, admitted, deadline, report)
         try:
             (writing.repeat if admitted.repeats else writing.begin)(now)
-        except NotYet:
-            self._park(outbox, request, admitted, begun_s, deadline)
+        except NotYet:  # of a repetition nothing is stamped, so it never waits
+            again = partial(self._begin, outbox, request, admitted, begun_s)
+            park(self._context, admitted.size, deadline, again, partial(self._late, outbox, request))
         except (InvalidRequest, RequestFailed) as error:
             self._refuse(outbox, request, error)
         else:
             if writing.ids:
                 self.open[writing] = None
-
-    def _park(
-        self, outbox: Outbox, request: WriteBatch, admitted: Admitted, begun_s: float, deadline: float
-    ) -> None:
-        operations, stamper = self._context.operations, self._context.stamper
-
-        def late(_: Any, now: Instant) -> None:  # of a repetition nothing is stamped, so it never waits
-            self._refuse(outbox, request, stamper.timed_out(waiting, now))
-
-        def go_on(now: Instant) -> None:
-            if waiting.ids:
-                operations.drop(waiting)
-                self._begin(outbox, request, admitted, begun_s, now)
-
-        waiting = Once(operations, admitted.size, NOBODY, late)
-        operations.alarm_at(operations.issue(waiting), deadline)
-        stamper.park(waiting, go_on)
 
     def _answer(
         self, outbox: Outbox, request: WriteBatch, admitted: Admitted, begun_s: float,
@@ -146,6 +129,9 @@ class Batches:
             required[place] = quorums[partitions[place]][admitted.level].required
         answer = BatchWritten(request.id, result.identity.encode(), versions, partitions, required)
         outbox.put(answer, SMALL_BYTES + 48 * count)
+
+    def _late(self, outbox: Outbox, request: WriteBatch, error: Overloaded, now: Instant) -> None:
+        self._refuse(outbox, request, error)
 
     def _refuse(self, outbox: Outbox, request: WriteBatch, error: InvalidRequest | RequestFailed) -> None:
         self._context.metrics.refused("batch", request.level, error.code)

@@ -24,7 +24,7 @@ stamps wait there: space is paid, correctness never.
 import enum
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from basestore.batches.part import APPLIED, GIVEN_UP, OVER, Ended, Known
 from basestore.batches.round import Answers, Make, Round, saying
@@ -39,10 +39,9 @@ from basestore.batches.verdicts import (
     may_commit,
     nothing_was_purged,
 )
-from basestore.cluster.operations import NOBODY, Once
 from basestore.cluster.outbox import SMALL_BYTES
 from basestore.consistency import Level, Quorum
-from basestore.coordinator.context import Context
+from basestore.coordinator.context import Context, park
 from basestore.errors import ClockSkew
 from basestore.instant import Instant
 from basestore.protocol.groups import COMMITTED, HELD, NEVER, NONE, AskPart, HoldPart
@@ -128,7 +127,10 @@ class Course:
         try:
             tombstones = self._tombstones(how, facts, now)
         except NotYet:
-            self._park(partial(self.finish, how, facts, report, known=known), report, now)
+            again = partial(self.finish, how, facts, report, known=known)
+            park(
+                self._context, SMALL_BYTES, now.monotonic + ROUND_S, again, lambda _, now: report(False, now)
+            )
             return
         except ClockSkew:
             report(False, now)  # whoever holds it goes on with it
@@ -157,25 +159,6 @@ class Course:
             record = Record.seal(self._context.digester, row, version, value, tombstone=True)
             tombstones[partition] = record.blob
         return tombstones
-
-    def _park(
-        self, again: Callable[[Instant], None], report: Callable[[bool, Instant], None], now: Instant
-    ) -> None:
-        """Until this clock may stamp, or it has waited for as long as a round."""
-        operations, stamper = self._context.operations, self._context.stamper
-
-        def late(_: Any, now: Instant) -> None:
-            stamper.timed_out(waiting, now)
-            report(False, now)
-
-        def go_on(now: Instant) -> None:
-            if waiting.ids:
-                operations.drop(waiting)
-                again(now)
-
-        waiting = Once(operations, SMALL_BYTES, NOBODY, late)
-        operations.alarm_at(operations.issue(waiting), now.monotonic + ROUND_S)
-        stamper.park(waiting, go_on)
 
     # --- to its end ------------------------------------------------------------------------------
 

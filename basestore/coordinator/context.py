@@ -10,9 +10,10 @@ that requests share and change is in `Load`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from basestore.cluster.feature_level import FeatureLevel
-from basestore.cluster.operations import Operations
+from basestore.cluster.operations import NOBODY, Once, Operations
 from basestore.cluster.outbox import Outbox
 from basestore.cluster.peers import Peers
 from basestore.cluster.placement import Placement
@@ -20,6 +21,7 @@ from basestore.config import BucketOptions
 from basestore.consistency import Level, Quorum
 from basestore.coordinator.stamper import Stamper
 from basestore.errors import LOWER_LEVEL, InvalidRequest, Overloaded, RequestFailed, Unavailable
+from basestore.instant import Instant
 from basestore.intake.figures import Door
 from basestore.intake.windows import RETRY_MS
 from basestore.metrics import Metrics
@@ -87,6 +89,27 @@ class Context:
                 starting = me in quorum.replicas and not self.peers.alive[me]
                 raise Unavailable(*quorum.told(alive), starting, instead)
         return quorum
+
+
+def park(
+    context: Context, size: int, ends_s: float, go_on: Callable[[Instant], None],
+    late: Callable[[Overloaded, Instant], None],
+) -> None:  # fmt: skip
+    """Call `go_on` once this clock may stamp, or, if its time is over before that, `late` with why. `size`:
+    bytes that it holds meanwhile."""
+    operations, stamper = context.operations, context.stamper
+
+    def over(_: Any, now: Instant) -> None:
+        late(stamper.timed_out(waiting, now), now)
+
+    def goes_on(now: Instant) -> None:
+        if waiting.ids:
+            operations.drop(waiting)
+            go_on(now)
+
+    waiting = Once(operations, size, NOBODY, over)
+    operations.alarm_at(operations.issue(waiting), ends_s)
+    stamper.park(waiting, goes_on)
 
 
 def refuse(context: Context, outbox: Outbox, request: int, error: InvalidRequest | RequestFailed) -> None:

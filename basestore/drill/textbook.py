@@ -25,8 +25,8 @@ from collections.abc import Collection
 from typing import Final
 
 from basestore.drill.clockwork import Chance, Clockwork
+from basestore.drill.network import DELAY_S_MAX, DELAY_S_MIN
 
-DELAY_S_MIN, DELAY_S_MAX = 0.0003, 0.004
 LATE_S: Final = 1.0  # without a word of the coordinator
 REPLY_S: Final = 0.1  # that is waited for what others say
 BEFORE, AFTER = "before", "after"  # what a key holds

@@ -18,11 +18,10 @@ from basestore.drill.proof import tell_proof
 from basestore.drill.report import Report
 from basestore.drill.simulation import Simulation
 from basestore.drill.textbook import AFTER, BEFORE, Protocol, State
-from basestore.drill.transfer import KEYS, NODES, Transfer
+from basestore.drill.transfer import NEW, NEWER, NODES, OLD, Transfer
 
 SUMMARY: Final = "Who decides when the network parts during a commit: in three-phase commit, and here."
 LOOK_S: Final = 10.0
-OLD, NEW, NEWER = "10", "7", "4"
 __all__ = ["NODES", "SUMMARY", "play"]
 
 
@@ -117,8 +116,7 @@ class _ThreePhase:
             f"Two keys of registers hold {OLD!r}. {who} is asked to have both hold {NEW!r}, in one "
             f"transaction; the network parts when its intents are laid, and {cut} is alone."
         )
-        rows = {f"get {key}": [*each] for key, *each in zip(KEYS, reads[:2], reads[2:], strict=True)}
-        report.table([f"asked of {who}", f"asked of {cut}"], rows)
+        transfer.table(report, reads[:2], reads[2:])
         report.claim(
             "the majority decides",
             holds=answer.outcome == COMMITTED and [each.value for each in reads[:2]] == [NEW, NEW],
@@ -147,13 +145,8 @@ class _ThreePhase:
             f"intents lie on both keys; {asker} is asked for both.",
             [answer],
         )
-        rows = {f"get {key}": [each] for key, each in zip(KEYS, reads, strict=True)}
-        report.table([f"asked of {asker}"], rows)
-        report.claim(
-            "the majority ends what the minority cannot decide",
-            holds=[each.value for each in reads] == [OLD, OLD],
-            found=f"{asker} finds {reads[0].value!r} and {reads[1].value!r}",
-        )
+        transfer.table(report, reads)
+        transfer.claim_found(report, "the majority ends what the minority cannot decide", reads, OLD)
         report.claim(
             "the minority does not claim to have committed it",
             holds=answer.outcome != COMMITTED,

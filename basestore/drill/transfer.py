@@ -15,6 +15,7 @@ from basestore.transactions.transaction import Phase
 
 NODES: Final = 3
 KEYS: Final = ("ada", "bob")
+OLD, NEW, NEWER = "10", "7", "4"  # what they hold, one after the other
 LEFT_S: Final = 1.5 * DELAY_S_MIN  # behind the turn in which it was said; no answer is as fast
 
 
@@ -74,6 +75,22 @@ class Transfer:
             )
             for key in KEYS
         }
+
+    @staticmethod
+    def table(report: Report, *sides: list[Answer]) -> None:
+        """What each of these sides was answered, of both keys."""
+        rows = {f"get {key}": list(of_key) for key, *of_key in zip(KEYS, *sides, strict=True)}
+        report.table([f"asked of {side[0].node}" for side in sides], rows)
+
+    @staticmethod
+    def claim_found(report: Report, claim: str, reads: list[Answer], value: str) -> None:
+        """Both keys were found to hold this."""
+        found = [each.value for each in reads]
+        report.claim(
+            claim,
+            holds=found == [value] * len(KEYS),
+            found=f"{reads[0].node} finds {found[0]!r} and {found[1]!r}",
+        )
 
     def claim_same(self, report: Report, claim: str, value: str) -> None:
         """Every node finds this under both keys, and no intent is left anywhere."""

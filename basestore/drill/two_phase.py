@@ -14,16 +14,16 @@ from typing import Final
 
 from basestore.drill.answers import COMMITTED, Answer
 from basestore.drill.clockwork import Clockwork
+from basestore.drill.network import DELAY_S_MAX
 from basestore.drill.proof import tell_proof
 from basestore.drill.report import Report
 from basestore.drill.simulation import Simulation
 from basestore.drill.textbook import BEFORE, Protocol, State
-from basestore.drill.transfer import KEYS, NODES, Transfer, slowest_s
+from basestore.drill.transfer import NEW, NEWER, NODES, OLD, Transfer, slowest_s
 
 SUMMARY: Final = "Who waits for whom when the coordinator of a commit stops: in two-phase commit, and here."
 AWAY_S: Final = 30.0  # for which the coordinator of the textbook is
-WAIT_S_MAX: Final = 2.0 + 3 * 2 * 0.004 + 0.1  # 2 s, three round trips, and turns and disks on the way
-OLD, NEW, NEWER = "10", "7", "4"
+WAIT_S_MAX: Final = 2.0 + 3 * 2 * DELAY_S_MAX + 0.1  # 2 s, three round trips, and turns and disks on the way
 __all__ = ["NODES", "SUMMARY", "play"]
 
 
@@ -98,11 +98,7 @@ class _TwoPhase:
             reads,
         )
         self._claim_waits("who meets what was left there goes on, in 2 s and 3 round trips", reads)
-        report.claim(
-            "what was not decided is undone",
-            holds=[each.value for each in reads] == [OLD, OLD],
-            found=f"{asker} finds {reads[0].value!r} and {reads[1].value!r}",
-        )
+        transfer.claim_found(report, "what was not decided is undone", reads, OLD)
         simulation.machines[self._at].resume()
         (answer,) = simulation.answers(pending)
         report.claim(
@@ -114,7 +110,7 @@ class _TwoPhase:
 
     def _decided(self) -> None:
         simulation, report, transfer = self._simulation, self._report, self._transfer
-        who, asker = transfer.name(self._at), transfer.name(self._asker)
+        who = transfer.name(self._at)
         report.act(f"Here: {who} stops when that is decided, and nobody knows")
         transfer.set_up(OLD)
         pending = transfer.begin(self._at, NEWER)
@@ -129,11 +125,7 @@ class _TwoPhase:
             reads,
         )
         self._claim_waits("who meets it finds out what was decided, in the same time", reads)
-        report.claim(
-            "what was decided is done, by whoever meets it",
-            holds=[each.value for each in reads] == [NEWER, NEWER],
-            found=f"{asker} finds {reads[0].value!r} and {reads[1].value!r}",
-        )
+        transfer.claim_found(report, "what was decided is done, by whoever meets it", reads, NEWER)
         simulation.machines[self._at].resume()
         simulation.heal()
         (answer,) = simulation.answers(pending)
@@ -148,8 +140,7 @@ class _TwoPhase:
 
     def _tell_reads(self, text: str, reads: list[Answer]) -> None:
         self._report.tell(text)
-        rows = {f"get {key}": [each] for key, each in zip(KEYS, reads, strict=True)}
-        self._report.table([f"asked of {reads[0].node}"], rows)
+        self._transfer.table(self._report, reads)
 
     def _claim_waits(self, claim: str, reads: list[Answer]) -> None:
         self._report.claim(

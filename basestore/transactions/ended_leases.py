@@ -18,11 +18,10 @@ from basestore.repair.rule import Rule
 from basestore.repair.version import Record
 from basestore.replica.replica import Replica
 from basestore.topology.buckets import LOCKED
-from basestore.transactions.leftovers import Sweep, is_home, next_partitions
+from basestore.transactions.leftovers import Sweep, is_home
 from basestore.transactions.transaction import Begin, Part
 
 EVERY_S: Final = 0.5
-PARTITIONS: Final = 8  # that are looked through in one go
 SEEN_MAX: Final = 10_000  # of a partition
 LOOKED_MAX: Final = 256  # locks, held or not, of a partition in one go
 ENDED_AT_ONCE: Final = 64
@@ -38,7 +37,7 @@ class EndedLeases:
         self._context, self._replica, self._begin = context, replica, begin
         self._locks = Sweep(replica, LOCKED, LOOKED_MAX)
         self._seen: dict[int, Seen] = {}  # by partition
-        self._due_s, self._last, self._room = 0.0, -1, 0
+        self._due_s, self._room = 0.0, 0
 
     @property
     def held(self) -> int:
@@ -52,15 +51,14 @@ class EndedLeases:
         self._due_s, self._room = now.monotonic + EVERY_S, ENDED_AT_ONCE
         for gone in self._seen.keys() - self._replica.summaries.of.keys():
             del self._seen[gone]
-        held, self._last = next_partitions(self._replica, self._last, PARTITIONS)
-        for partition in held:
+        for partition in self._locks.partitions():
             if is_home(self._context, partition):
                 self._look_through(partition, self._seen.setdefault(partition, {}), now)
             else:
                 self._seen.pop(partition, None)
 
     def _look_through(self, partition: int, seen: Seen, now: Instant) -> None:
-        for row, _ in self._locks.next(partition):
+        for row, _ in self._locks.rows(partition):
             try:
                 record = self._replica.record(row)
             except DamagedRecord:

@@ -43,22 +43,23 @@ def is_home(context: Context, partition: int) -> bool:
     return next((each for each in replicas if peers.alive[each]), None) == peers.me
 
 
-def next_partitions(replica: Replica, last: int, count: int) -> tuple[list[int], int]:
-    """The next that this store holds, behind the last that was looked through; and the last of them."""
-    held = sorted(replica.summaries.of)
-    chosen = ([each for each in held if each > last] or held)[:count]
-    return chosen, chosen[-1] if chosen else -1
-
-
 class Sweep:
-    """The rows of one hidden bucket, a few at a time: in each partition it goes on behind those that it had
-    last, and then anew."""
+    """The rows of one hidden bucket, a few at a time: of the partitions that this store holds some, and then
+    those behind them; in each it goes on behind the rows that it had last, and then anew."""
 
     def __init__(self, replica: Replica, label: bytes, count: int) -> None:
         self._replica, self._label, self._count = replica, label, count
         self._behind: dict[int, bytes] = {}
+        self._last = -1
 
-    def next(self, partition: int) -> list[tuple[bytes, bytes]]:
+    def partitions(self) -> list[int]:
+        """The next."""
+        held = sorted(self._replica.summaries.of)
+        chosen = ([each for each in held if each > self._last] or held)[:PARTITIONS]
+        self._last = chosen[-1] if chosen else -1
+        return chosen
+
+    def rows(self, partition: int) -> list[tuple[bytes, bytes]]:
         """Rows, and what is stored of them, unchecked. Only while nothing is staged."""
         first, end = keyspace.records_beginning(rows_begin(partition, self._label))
         pairs = self._replica.scan(self._behind.pop(partition, first), end, self._count)
@@ -77,7 +78,7 @@ class Leftovers:
         self._laid, self._helping = laid, helping
         self._decided = Sweep(replica, DECISIONS, 4 * BUSY_MAX)
         self._busy: set[bytes] = set()
-        self._due_s, self._last = 0.0, -1
+        self._due_s = 0.0
 
     def tick(self, now: Instant) -> None:
         """Nothing is stalled."""
@@ -86,8 +87,7 @@ class Leftovers:
         self._due_s = now.monotonic + EVERY_S
         for row in list(islice(self._laid.rows, BUSY_MAX)):
             self._see_to_intent(row, now)
-        held, self._last = next_partitions(self._replica, self._last, PARTITIONS)
-        for partition in held:
+        for partition in self._decided.partitions():
             if not is_home(self._context, partition):
                 continue
             for row, record in self._decisions_of(partition):
@@ -123,7 +123,7 @@ class Leftovers:
     # --- decisions ---------------------------------------------------------------------------------
 
     def _decisions_of(self, partition: int) -> Iterator[tuple[bytes, Record]]:
-        for row, stored in self._decided.next(partition):
+        for row, stored in self._decided.rows(partition):
             record = Record(stored[:-SEQUENCE_BYTES])
             if not record.tombstone and self._replica.intact(row, record):
                 yield row, record

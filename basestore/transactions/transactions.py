@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.consistency import Level
-from basestore.coordinator.context import Context, refuse
+from basestore.coordinator.context import Context, park, refuse
 from basestore.errors import ClockSkew, InvalidRequest, Overloaded, ReadTimeout, RequestFailed
 from basestore.instant import Instant
 from basestore.metrics import FAILURES
@@ -102,21 +102,11 @@ class Transactions:
         self, parts: Sequence[Part], ends_s: float, report: ReportOutcome, refuse: Refuse, now: Instant
     ) -> None:
         """Once this clock may stamp; it waits for that no longer than it may last."""
-        stamper = self._context.stamper
         try:
-            ballot = stamper.ballot(now)
+            ballot = self._context.stamper.ballot(now)
         except NotYet:
-
-            def late(now: Instant) -> None:
-                refuse(stamper.timed_out(waiter, now))
-
-            def go_on(now: Instant) -> None:
-                if waiter.end():
-                    self._begin(parts, ends_s, report, refuse, now)
-
-            waiter = Waiter(self._context, SMALL_BYTES, late)
-            waiter.begin(ends_s)
-            stamper.park(waiter, go_on)
+            again = partial(self._begin, parts, ends_s, report, refuse)
+            park(self._context, SMALL_BYTES, ends_s, again, lambda error, now: refuse(error))
         except (ClockSkew, Overloaded) as error:
             refuse(error)
         else:

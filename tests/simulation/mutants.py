@@ -27,7 +27,7 @@ from tests.consensus.mutants import caught
 from tests.model.breakages import BREAKAGES, catch
 from tests.simulation.cases import CASES, shown_by
 from tests.simulation.kinds import BATCHES, LOCKS, PLANNED, REGISTERS, TRANSACTIONS, WATCHES, Kind
-from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant
+from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant, mutant_named
 from tests.simulation.outcome import Outcome, play
 from tests.simulation.plan import Reduction
 
@@ -155,7 +155,7 @@ def report(names: list[str], cpu_s_max: float, *, jobs: int, as_json: bool) -> i
 
 def _try_named(task: tuple[str, float]) -> tuple[str, Trial]:
     name, cpu_s_max = task
-    return name, try_mutant(next(mutant for mutant in MUTANTS if mutant.name == name), cpu_s_max)
+    return name, try_mutant(mutant_named(name), cpu_s_max)
 
 
 def line(name: str, trial: Trial) -> str:

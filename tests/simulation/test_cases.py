@@ -4,7 +4,7 @@ import pytest
 
 from tests.simulation.cases import CASES
 from tests.simulation.mutants import family, switched_on
-from tests.simulation.mutations import MUTANTS
+from tests.simulation.mutations import MUTANTS, mutant_named
 
 FAMILIES = {"acceptors", "batches", "members", "moves", "transactions"}
 
@@ -13,7 +13,7 @@ FAMILIES = {"acceptors", "batches", "members", "moves", "transactions"}
 def test_a_rule_holds_and_not_where_it_is_left_out(mutant: str) -> None:
     for case in CASES[mutant]:
         case()
-    bug = next(each for each in MUTANTS if each.name == mutant)
+    bug = mutant_named(mutant)
     with switched_on(bug):
         for case in CASES[mutant]:
             with pytest.raises(AssertionError):

@@ -1,13 +1,12 @@
 """Worlds in which some hold locks: a fixed range of seeds keeps their laws, and meets what may break them."""
 
-from collections import Counter
-
 import pytest
 
 from tests.simulation.kinds import LOCKS
 from tests.simulation.mutants import try_mutant
-from tests.simulation.mutations import MUTANTS
+from tests.simulation.mutations import mutant_named
 from tests.simulation.outcome import play
+from tests.simulation.ranges import played_well
 
 SEEDS = range(12)
 # What so many worlds must have met.
@@ -28,17 +27,13 @@ CPU_S_MAX = 60.0  # a tenth of it is enough
 
 
 def test_nothing_is_wrong_with_locks() -> None:
-    counts: Counter[str] = Counter()
-    for seed in SEEDS:
-        outcome = play(seed, kind=LOCKS)
-        assert not outcome.violations, f"python -m tests.simulation --locks --seed {seed} --trace"
-        counts += outcome.counts
+    counts = played_well(SEEDS, LOCKS, "--locks")
     assert not [what for what in MET if not counts[what]]
 
 
 @pytest.mark.parametrize(("name", "first_seed"), QUICK.items(), ids=list(QUICK))
 def test_a_deliberate_bug_is_caught(name: str, first_seed: int) -> None:
-    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    mutant = mutant_named(name)
     assert try_mutant(mutant, CPU_S_MAX, first_seed).caught_by in mutant.expected
 
 

@@ -14,7 +14,7 @@ from tests.model.breakages import BREAKAGES
 from tests.simulation import mutants
 from tests.simulation.history import Violation
 from tests.simulation.mutants import misfit, try_mutant
-from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant
+from tests.simulation.mutations import MUTANTS, SURVIVORS, Mutant, mutant_named
 from tests.simulation.outcome import Outcome, play
 from tests.simulation.plan import Reduction
 
@@ -39,7 +39,7 @@ SECONDS = 0.75  # clients, faults, restarts, the reads at the end: worlds twice 
 
 @pytest.mark.parametrize(("name", "first_seed"), QUICK.items(), ids=list(QUICK))
 def test_a_deliberate_bug_is_caught(name: str, first_seed: int) -> None:
-    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    mutant = mutant_named(name)
     assert try_mutant(mutant, CPU_S_MAX, first_seed).caught_by in mutant.expected
 
 
@@ -100,7 +100,7 @@ def test_there_are_enough_mutants_and_each_survivor_has_its_reason() -> None:
 def test_a_mutant_leaves_the_product_as_it_was() -> None:
     before = GroupCommit.ack
     trace = play(9).trace
-    mutant = next(mutant for mutant in MUTANTS if mutant.name == "ack before fsync")
+    mutant = mutant_named("ack before fsync")
     try_mutant(mutant, CPU_S_MAX)
     assert GroupCommit.ack is before
     assert play(9).trace == trace

@@ -11,7 +11,7 @@ import pytest
 from tests.simulation.clockwork import Stream
 from tests.simulation.drawing import draw_plain
 from tests.simulation.mutants import try_mutant
-from tests.simulation.mutations import MUTANTS
+from tests.simulation.mutations import mutant_named
 from tests.simulation.ordeals import relapse
 from tests.simulation.outcome import play
 from tests.simulation.world import PlannedWorld
@@ -41,7 +41,7 @@ FOUND = [
 
 @pytest.mark.parametrize("found", FOUND, ids=lambda found: found.what)
 def test_a_bug_that_was_found_stays_away(found: Found) -> None:
-    mutant = next(mutant for mutant in MUTANTS if mutant.name == found.mutant)
+    mutant = mutant_named(found.mutant)
     trial = try_mutant(mutant, CPU_S_MAX, found.seed)
     assert trial.caught_by, "no seed meets the bug any more"
     assert not play(trial.seed).violations

@@ -1,13 +1,12 @@
 """Worlds in which some watch: a fixed range of seeds keeps the law of marks, and meets what may break it."""
 
-from collections import Counter
-
 import pytest
 
 from tests.simulation.kinds import WATCHES
 from tests.simulation.mutants import try_mutant
-from tests.simulation.mutations import MUTANTS
+from tests.simulation.mutations import mutant_named
 from tests.simulation.outcome import play
+from tests.simulation.ranges import played_well
 
 SEEDS = range(16)
 # What so many worlds must have met.
@@ -31,17 +30,13 @@ CPU_S_MAX = 60.0  # a tenth of it is enough
 
 
 def test_no_mark_is_told_too_early_and_nothing_is_passed_over() -> None:
-    counts: Counter[str] = Counter()
-    for seed in SEEDS:
-        outcome = play(seed, kind=WATCHES)
-        assert not outcome.violations, f"python -m tests.simulation --watches --seed {seed} --trace"
-        counts += outcome.counts
+    counts = played_well(SEEDS, WATCHES, "--watches")
     assert not [what for what in MET if not counts[what]]
 
 
 @pytest.mark.parametrize(("name", "first_seed"), QUICK.items(), ids=list(QUICK))
 def test_a_deliberate_bug_is_caught(name: str, first_seed: int) -> None:
-    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    mutant = mutant_named(name)
     assert try_mutant(mutant, CPU_S_MAX, first_seed).caught_by in mutant.expected
 
 

@@ -15,7 +15,7 @@ from tests.simulation.exercise import MINIMUMS, shortfalls
 from tests.simulation.marches import march
 from tests.simulation.minimise import fails, minimise
 from tests.simulation.mutants import switched_on
-from tests.simulation.mutations import MUTANTS
+from tests.simulation.mutations import mutant_named
 from tests.simulation.outcome import play, play_plan
 from tests.simulation.plan import Reduction
 from tests.simulation.world import PlannedWorld
@@ -89,7 +89,7 @@ def test_where_rounds_are_hastened_all_replicas_compare_with_each_other_all_the_
 
 
 def test_what_is_left_of_a_failing_world_still_fails_and_is_small() -> None:
-    bug = next(mutant for mutant in MUTANTS if mutant.name == "a read that believes the first reply")
+    bug = mutant_named("a read that believes the first reply")
     steps: list[Reduction] = []
     with switched_on(bug):
         check = play(0).violations[0].check

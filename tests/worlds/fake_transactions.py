@@ -9,7 +9,6 @@ from basestore.protocol.client import (
     DELETE,
     HELD,
     HOLDS_NOTHING,
-    READ,
     SET,
     Commit,
     Committed,
@@ -105,6 +104,3 @@ class TransactionRegisters(Registers):
 def renews(request: Any) -> bool:
     """Whether this writes the register of a lock that is held, after it was taken."""
     return isinstance(request, Set) and request.bucket == LOCKS and bool(request.expected)
-
-
-__all__ = ["READ", "SERVING", "TransactionRegisters", "renews"]

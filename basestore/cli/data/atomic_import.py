@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from basestore.cli import exits
-from basestore.cli.data.checkpoint import Checkpoint, Failed, Progress, identity
+from basestore.cli.data.checkpoint import Failed, Progress, checkpoint_of
 from basestore.cli.data.rows import START, Malformed, Row, Source
 from basestore.cli.options import Target
 from basestore.errors import InvalidRequest, RequestFailed
@@ -34,14 +34,9 @@ class AtomicImport:
     ) -> None:  # fmt: skip
         self._target, self._source, self._store, self._opened = target, source, store, opened
         self._ttl_s = ttl_s
-        self._checkpoint: Checkpoint | None = None
-        if source.file is not None and source.resumable:
-            settings = {
-                "cluster": store.cluster_id(), "bucket": target.bucket, "format": f"{source.format}, atomic",
-                "key column": source.key, "value column": source.value, "ttl": ttl_s,
-            }  # fmt: skip
-            path = checkpoint or source.file.with_name(source.file.name + LEFT)
-            self._checkpoint = Checkpoint(path, identity(opened, settings))
+        self._checkpoint = checkpoint_of(
+            source, opened, target, store, checkpoint, LEFT, format=f"{source.format}, atomic", ttl=ttl_s
+        )
 
     def restart(self) -> None:
         """What became of an earlier batch is not asked."""

@@ -12,13 +12,17 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from basestore.cli.data.rows import START, Position
+from basestore.cli.data.rows import START, Position, Source
+from basestore.cli.options import Target
 from basestore.errors import ConfigurationError
 from basestore.repair.version import COUNTER_BITS
 from basestore.results.receipts import Receipt, Writes
 from basestore.storage.durable_files import replace_file
+
+if TYPE_CHECKING:
+    from basestore.sync import SyncStore
 
 FORMAT = 4
 SAMPLE_BYTES = 64 << 10
@@ -74,6 +78,23 @@ def identity(source: BinaryIO, settings: dict[str, Any]) -> dict[str, Any]:
     tail = source.read(SAMPLE_BYTES)
     source.seek(0)
     return {"size": size, "content": hashlib.blake2b(head + tail, digest_size=16).hexdigest(), **settings}
+
+
+def checkpoint_of(
+    source: Source, opened: BinaryIO, target: Target, store: "SyncStore", path: Path | None, ending: str,
+    **settings: Any,
+) -> "Checkpoint | None":  # fmt: skip
+    """That of an import of this source; None where it cannot be read again. Kept at `path`, or else beside
+    the file, under its name and this ending. `settings`: what it must match besides, or in place of what is
+    usual."""
+    if source.file is None or not source.resumable:
+        return None
+    usual = {
+        "cluster": store.cluster_id(), "bucket": target.bucket, "format": source.format,
+        "key column": source.key, "value column": source.value,
+    }  # fmt: skip
+    where = path or source.file.with_name(source.file.name + ending)
+    return Checkpoint(where, identity(opened, usual | settings))
 
 
 class Checkpoint:

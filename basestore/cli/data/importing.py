@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from basestore.results.receipts import Receipt
     from basestore.sync import SyncStore
 
+PROGRESS = ".basestore-progress"
 FAILED_MAX = 10_000
 SHOWN_MAX = 10
 SAID_EVERY_S = 10.0
@@ -130,21 +131,13 @@ class _Import:
         self._resumed = self._progress.position.line if self._progress.position.offset else None
 
     def _find_checkpoint(self) -> "Checkpoint | None":
-        from basestore.cli.data.checkpoint import Checkpoint, identity
+        from basestore.cli.data.checkpoint import checkpoint_of
 
-        options, source = self._options, self._options.source
-        if source.file is None or not source.resumable:
-            return None
-        settings = {
-            "cluster": self._store.cluster_id(),
-            "bucket": self._target.bucket,
-            "format": source.format,
-            "key column": source.key,
-            "value column": source.value,
-        }
-        path = options.checkpoint or source.file.with_name(source.file.name + ".basestore-progress")
-        checkpoint = Checkpoint(path, identity(self._source, settings))
-        if options.restart:
+        options = self._options
+        checkpoint = checkpoint_of(
+            options.source, self._source, self._target, self._store, options.checkpoint, PROGRESS
+        )
+        if options.restart and checkpoint is not None:
             checkpoint.remove()
         return checkpoint
 

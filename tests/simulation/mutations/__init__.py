@@ -34,7 +34,7 @@ from tests.simulation.mutations import (
     versions,
     watches,
 )
-from tests.simulation.mutations.registry import MUTANTS, SURVIVORS, Mutant
+from tests.simulation.mutations.registry import MUTANTS, SURVIVORS, Mutant, mutant_named
 
 __all__ = [
     "MUTANTS",
@@ -59,6 +59,7 @@ __all__ = [
     "loss_horizons",
     "member_rules",
     "move_rules",
+    "mutant_named",
     "openings",
     "proofs",
     "reads",

@@ -102,6 +102,10 @@ def of(*words: str) -> Callable[[Plan], bool]:
     )
 
 
+def mutant_named(name: str) -> Mutant:
+    return next(each for each in MUTANTS if each.name == name)
+
+
 def mutant(
     name: str, expected: set[str], target: Any, attribute: str, *words: str, model: str = ""
 ) -> Callable[[Any], Any]:
