@@ -23,6 +23,7 @@ from basestore.errors import DamagedRecord, InvalidRequest, Overloaded, RequestF
 from basestore.instant import Instant
 from basestore.metrics import FAILURES
 from basestore.protocol.client import BatchWritten, WriteBatch
+from basestore.protocol.groups import REFUSE
 from basestore.repair.clock import NotYet
 from basestore.replica.admission import Admission
 from basestore.replica.replica import Replica
@@ -177,7 +178,7 @@ class Batches:
         self._tries[row] = tries + 1, now.monotonic + min(AGAIN_S_MAX, LEFT_S * 2**tries)
         self._busy.add(row)
         self._context.metrics.count("batches_left")
-        Course(self._context, known).bring(partial(self._brought, row), now)
+        Course(self._context, known).bring(partial(self._brought, row), now, first=REFUSE)
 
     def _rank(self, row: bytes, part: Part) -> int:
         """How many of those that may hold a part of the batch go on with it before this node does."""

@@ -17,8 +17,9 @@ replicas of all partitions, and takes one step:
     else, held by some          copies, to the others of their partition: who holds it vouches for them
     else                        nothing: it may be on its way
 
-One replica that does not answer is waited for, where no quorum of its partition holds it. Meanwhile closed
-stamps wait there: space is paid, correctness never.
+Who goes on with one that is old has it refused where it is not held (`parts.py`). One replica that does not
+answer is waited for, where no quorum of its partition holds it. Meanwhile closed stamps wait there: space is
+paid, correctness never.
 """
 
 import enum
@@ -44,7 +45,7 @@ from basestore.consistency import Level, Quorum
 from basestore.coordinator.context import Context, park
 from basestore.errors import ClockSkew
 from basestore.instant import Instant
-from basestore.protocol.groups import COMMITTED, HELD, NEVER, NONE, AskPart, HoldPart
+from basestore.protocol.groups import COMMIT, COMMITTED, HELD, LOOK, NEVER, NONE, AskPart, HoldPart
 from basestore.protocol.replication import DIRECT, Apply
 from basestore.repair.clock import NotYet
 from basestore.repair.version import Record, Version
@@ -107,8 +108,7 @@ class Course:
         until_ms = now.wall_ms + round(seconds * 1e3)
 
         def make(request: int, partition: int, member: int) -> AskPart:
-            ballot = self.known.ballot(partition)
-            return AskPart(request, self.known.row(partition), ballot, True, until_ms)
+            return AskPart(request, self.known.row(partition), self.known.ballot, COMMIT, until_ms)
 
         def heard(answers: Answers, now: Instant) -> None:
             ended(self._is_applied(answers), now)
@@ -149,26 +149,24 @@ class Course:
     def _tombstones(self, how: int, facts: Facts, now: Instant) -> dict[int, bytes]:
         """By partition; ClockSkew or NotYet."""
         stamper, known = self._context.stamper, self.known
-        last = known.partitions[-1]
-        stamper.observe(known.ballot(last), now)  # that of another clock, which may be ahead
+        stamper.observe(known.ballot, now)  # that of another clock, which may be ahead
         versions = map(Version.decode, stamper.stamps(known.partitions, now))
         tombstones = dict[int, bytes]()
         for partition, version in zip(known.partitions, versions, strict=True):
             number, row = facts.numbers.get(partition, 0), known.row(partition)
-            value = Ended(how, number, known.first, known.origin, facts.check).encode()
+            value = Ended(how, number, known.stamp, known.origin, facts.check).encode()
             record = Record.seal(self._context.digester, row, version, value, tombstone=True)
             tombstones[partition] = record.blob
         return tombstones
 
     # --- to its end ------------------------------------------------------------------------------
 
-    def bring(self, report: Report, now: Instant, seconds: float = ROUND_S) -> None:
-        """One step towards the end, whoever has begun it."""
+    def bring(self, report: Report, now: Instant, seconds: float = ROUND_S, first: int = LOOK) -> None:
+        """One step towards the end, whoever has begun it. `first`: as in `AskPart`."""
         until_ms = now.wall_ms + round(seconds * 1e3)
 
         def make(request: int, partition: int, member: int) -> AskPart:
-            ballot = self.known.ballot(partition)
-            return AskPart(request, self.known.row(partition), ballot, False, until_ms)
+            return AskPart(request, self.known.row(partition), self.known.ballot, first, until_ms)
 
         self._ask(make, lambda answers: False, partial(self._go_on, report, seconds), seconds, now)
 

@@ -3,12 +3,12 @@
 Of a batch each partition that it writes to holds its own rows, and the names of the others, as one record of
 a hidden bucket in that same partition. With rows a, b in partition 3 and c in 7, stamped at 100:
 
-    partition 3   \\1b, 5e1f0c3a9b7d2468    100   {100, partitions 3 and 7, a at 102, b at 103}
-    partition 7   \\1b, 5e1f0c3a9b7d2468    101   {100, partitions 3 and 7, c at 104}
+    partition 3   \\1b, 5e1f0c3a9b7d2468    100   {partitions 3 and 7, a at 101, b at 102}
+    partition 7   \\1b, 5e1f0c3a9b7d2468    100   {partitions 3 and 7, c at 103}
 
-The key is what its client has drawn. Stamps follow each other: first those of the parts, then those of the
-rows, each in the order of rows, and all of one origin; so whoever has one part knows the ballot (stamp and
-origin) of each. A part is flagged as an intent: it says what rows are to become.
+The key is what its client has drawn. The parts of a batch share one stamp, and those of its rows follow on
+it, in the order of rows; so whoever has one part knows the ballot (stamp and origin) of each, and batches are
+in the same order in all partitions. A part is flagged as an intent: it says what rows are to become.
 
 Once a batch is over a tombstone takes the place of its parts, and says for a while how it has ended.
 """
@@ -31,7 +31,7 @@ from basestore.repair.version import (
 from basestore.rows import row_bucket, row_key, row_partition, rows_begin
 from basestore.topology.buckets import PARTS
 
-_HEAD: Final = struct.Struct(f">{CHECK_BYTES}sQH")
+_HEAD: Final = struct.Struct(f">{CHECK_BYTES}sH")
 _LENGTHS: Final = struct.Struct(">II")
 _PARTITION: Final = struct.Struct(">H")
 _ENDED: Final = struct.Struct(f">BQQQ{CHECK_BYTES}s")
@@ -46,11 +46,11 @@ class Malformed(ValueError):
 
 
 class Known(NamedTuple):
-    """A batch, as whoever goes on with it knows it. `first`: the stamp of its first part. `partitions`: that
-    it writes to, ascending."""
+    """A batch, as whoever goes on with it knows it. `stamp`: of its parts. `partitions`: that it writes to,
+    ascending."""
 
     proposal: bytes
-    first: int
+    stamp: int
     origin: int
     partitions: tuple[int, ...]
 
@@ -58,19 +58,16 @@ class Known(NamedTuple):
         """Of its part there."""
         return part_row(partition, self.proposal)
 
-    def stamp(self, partition: int) -> int:
-        return self.first + self.partitions.index(partition)
-
-    def ballot(self, partition: int) -> bytes:
-        """With which the record of its part there begins."""
-        return encode_ballot(self.stamp(partition), self.origin)
+    @property
+    def ballot(self) -> bytes:
+        """With which the record of each part begins."""
+        return encode_ballot(self.stamp, self.origin)
 
 
 class Part(NamedTuple):
     """`check`: of the whole batch (`check_of`); `rows` and `records`: of this partition."""
 
     check: bytes
-    first: int
     partitions: tuple[int, ...]
     rows: tuple[bytes, ...]
     records: tuple[bytes, ...]
@@ -78,7 +75,7 @@ class Part(NamedTuple):
     def encode(self) -> bytes:
         """The value of its record."""
         count = len(self.partitions)
-        pieces = [_HEAD.pack(self.check, self.first, count), struct.pack(f">{count}H", *self.partitions)]
+        pieces = [_HEAD.pack(self.check, count), struct.pack(f">{count}H", *self.partitions)]
         for row, record in zip(self.rows, self.records, strict=True):
             pieces += (_LENGTHS.pack(len(row), len(record)), row, record)
         return b"".join(pieces)
@@ -95,7 +92,7 @@ class Part(NamedTuple):
 
     @classmethod
     def _decode(cls, value: bytes) -> Self:
-        check, first, count = _HEAD.unpack_from(value)
+        check, count = _HEAD.unpack_from(value)
         at = _HEAD.size
         partitions = struct.unpack_from(f">{count}H", value, at)
         at += count * _PARTITION.size
@@ -108,15 +105,13 @@ class Part(NamedTuple):
             at += row_bytes + record_bytes
         if at != len(value):
             raise Malformed("a part of a batch breaks off")
-        return cls(check, first, partitions, tuple(rows), tuple(records))
+        return cls(check, partitions, tuple(rows), tuple(records))
 
     def check_sense(self, row: bytes, record: Record) -> None:
         """Malformed, unless this may stand there."""
         partition, ordered = row_partition(row), list(self.partitions) == sorted(set(self.partitions))
         if not (ordered and partition in self.partitions and record.intent):
             raise Malformed("a part of a batch does not name its own partition")
-        if record.stamp != self.known(row, record).stamp(partition):
-            raise Malformed("a part of a batch has another stamp than it says")
         if len(row_key(row)) != PROPOSAL_BYTES or row_bucket(row) != PARTS:
             raise Malformed("a part of a batch stands under a key of something else")
         for each, held in zip(self.rows, self.records, strict=True):
@@ -127,17 +122,17 @@ class Part(NamedTuple):
 
     def known(self, row: bytes, record: Record) -> Known:
         """Of the batch, where this stands."""
-        return Known(row_key(row), self.first, record.version.origin, self.partitions)
+        return Known(row_key(row), record.stamp, record.version.origin, self.partitions)
 
 
 class Ended(NamedTuple):
     """What the tombstone of a part says. `how`: OVER, APPLIED, GIVEN_UP; `number`: that the part's version
-    had, 0 where that is not known: those of its rows follow on it. `first` and `origin` as in `Known`;
+    had, 0 where that is not known: those of its rows follow on it. `stamp` and `origin` as in `Known`;
     `check` as in `Part`, NO_CHECK where it is not known."""
 
     how: int
     number: int
-    first: int
+    stamp: int
     origin: int
     check: bytes
 
@@ -172,7 +167,7 @@ def check_of(digester: Digester, known: Known, contents: Sequence[Content]) -> b
         for row, value, tombstone, ttl_ms in contents
     )
     partition = known.partitions[0]
-    version = encode_version(known.first, known.origin, 0)
+    version = encode_version(known.stamp, known.origin, 0)
     assert len(version) == VERSION_BYTES
     return digester.digest(known.row(partition), version, told)[:CHECK_BYTES]
 
@@ -180,7 +175,7 @@ def check_of(digester: Digester, known: Known, contents: Sequence[Content]) -> b
 def versions_of(known: Known, rows: Sequence[bytes], numbers: dict[int, int]) -> list[bytes]:
     """Of these rows, which are in order; `numbers`: by partition that of its part, or 0: then nothing."""
     given, versions = dict(numbers), list[bytes]()
-    for stamp, row in enumerate(rows, known.first + len(known.partitions)):
+    for stamp, row in enumerate(rows, known.stamp + 1):
         partition = row_partition(row)
         number = given.get(partition, 0)
         if number:

@@ -1,6 +1,7 @@
 """Parts: what this store holds of atomic batches, and what it answers by that.
 
-    i row    beside the part's record: its stamp, and whether its rows are applied here
+    i row        beside the part's record: its stamp, and whether its rows are applied here
+    m refused/   of a partition: up to which stamp parts that were not held have been refused
 
 A part comes in as a first delivery, above closed; or as a copy, if a store that is a replica here holds it,
 above stable. Until its rows are applied it is `unapplied`, also in the summaries: closed stamps stay below
@@ -8,8 +9,12 @@ it, and where closed is past it already, others are told of less. So stable stay
 newer is purged, and its rows can come in however late. They are applied from what is held: each where its
 stamp is above stable, for what is stable is here, or was beaten by what may be purged.
 
+Whoever goes on with an old batch has it refused where it is not held: no part up to its stamp is taken there
+any more as a first delivery. That does not wait for closed, which another batch may hold back here as this
+one does elsewhere: else each might wait for the other for ever.
+
     NONE        it is not here, and would be taken
-    NEVER       it is not here, and would not: its stamp is closed
+    NEVER       it is not here, and would not, but as a copy: its stamp is closed, or refused
     HELD        it is unapplied
     COMMITTED   its rows are applied here; the record stays, for the other replicas
     DONE        a tombstone: the batch is over
@@ -26,7 +31,19 @@ from basestore.batches.part import Malformed, Part
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.errors import DamagedRecord
 from basestore.instant import Instant
-from basestore.protocol.groups import COMMITTED, DONE, HELD, NEVER, NONE, AskPart, HoldPart, PartTold
+from basestore.protocol.groups import (
+    COMMIT,
+    COMMITTED,
+    DONE,
+    HELD,
+    LOOK,
+    NEVER,
+    NONE,
+    REFUSE,
+    AskPart,
+    HoldPart,
+    PartTold,
+)
 from basestore.protocol.replication import Rejected
 from basestore.repair.paxos import BALLOT_BYTES
 from basestore.repair.version import RECORD_BYTES_MIN, Record, is_intent
@@ -64,6 +81,10 @@ class Parts:
         self._voucher, self._store = voucher, store
         self._unapplied = replica.summaries.unapplied
         self.rows: dict[bytes, Entry] = {}
+        self._refused = {
+            keyspace.partition_of(key): int.from_bytes(stamp)
+            for key, stamp in group_commit.scan(*keyspace.all_refused())
+        }
         self.now_s = 0.0
         self.handlers: Mapping[type, Handler] = {HoldPart: self.hold, AskPart: self.ask}
         # Who is told of intents of transactions goes on being told of those.
@@ -136,8 +157,13 @@ class Parts:
 
     def _is_open(self, row: bytes, record: bytes, *, copy: bool) -> bool:
         """Whether it comes in time, for its way in."""
-        summary = self._replica.summaries.of[row_partition(row)]
-        return int.from_bytes(record[:STAMP_BYTES]) > (summary.stable if copy else summary.closed)
+        partition = row_partition(row)
+        least = self._replica.summaries.of[partition].stable if copy else self._floor(partition)
+        return int.from_bytes(record[:STAMP_BYTES]) > least
+
+    def _floor(self, partition: int) -> int:
+        """Up to which stamp none comes in as a first delivery."""
+        return max(self._replica.summaries.of[partition].closed, self._refused.get(partition, 0))
 
     def _refusal(self, row: bytes) -> str:
         if len(row) < 4 or row_bucket(row) != PARTS or row_partition(row) not in self._replica.summaries.of:
@@ -154,19 +180,29 @@ class Parts:
         return ""
 
     def ask(self, member: int, outbox: Outbox, message: AskPart, now: Instant) -> None:
-        """Say what there is of a part; before that apply it, if it is committed."""
-        if not self._admission.lets_in(member, outbox, message, now, writes=message.commit):
+        """Say what there is of a part; before that apply it, if it is committed, or refuse it."""
+        commit = message.first == COMMIT
+        if not self._admission.lets_in(member, outbox, message, now, writes=message.first != LOOK):
             return
         refusal = self._refusal(message.row)
         try:
-            if message.commit and not refusal:
+            if commit and not refusal:
                 refusal = self._commit(message.row, message.ballot)
+            elif message.first == REFUSE and not refusal:
+                self._refuse(message.row, message.ballot)
         except (DamagedRecord, Malformed) as error:
             refusal = str(error)
         if refusal:
             self._reject(outbox, message.id, refusal)
         else:
-            self._tell(outbox, message.id, message.row, message.ballot, whole=not message.commit)
+            self._tell(outbox, message.id, message.row, message.ballot, whole=not commit)
+
+    def _refuse(self, row: bytes, ballot: bytes) -> None:
+        """This part, and all that are as old, unless it is here."""
+        partition, stamp = row_partition(row), int.from_bytes(ballot[:STAMP_BYTES])
+        if stamp > self._floor(partition) and self._replica.record(row) is None:
+            self._refused[partition] = stamp
+            self._group_commit.stage(keyspace.refused(partition), stamp.to_bytes(STAMP_BYTES))
 
     def _reject(self, outbox: Outbox, request: int, refusal: str) -> None:
         outbox.put(Rejected(request, refusal, True), SMALL_BYTES + len(refusal))
@@ -210,18 +246,19 @@ class Parts:
         except DamagedRecord as damage:
             self._reject(outbox, request, str(damage))
             return
-        prefix = keyspace.partition_prefix(row_partition(row))
-        summary = self._replica.summaries.of[row_partition(row)]
-        state = self._state(row, record, ballot, summary.closed)
+        partition = row_partition(row)
+        state, stable = self._state(row, record, ballot), self._replica.summaries.of[partition].stable
         blob = record.blob if record is not None and whole and state > NEVER else b""
-        told = PartTold(request, state, summary.stable, self._store(), blob)
-        keys = keyspace.record(row), keyspace.intent(row), keyspace.summary(prefix)
+        told = PartTold(request, state, stable, self._store(), blob)
+        summary = keyspace.summary(keyspace.partition_prefix(partition))
+        keys = keyspace.record(row), keyspace.intent(row), keyspace.refused(partition), summary
         self._group_commit.reply_group(outbox, told, keys, SMALL_BYTES + len(blob), surely=True)
 
-    def _state(self, row: bytes, record: Record | None, ballot: bytes, closed: int) -> int:
+    def _state(self, row: bytes, record: Record | None, ballot: bytes) -> int:
         if record is not None and record.tombstone:
             return DONE
         if record is not None and (not ballot or record.blob.startswith(ballot)):
             entry = self.rows.get(row)
             return COMMITTED if entry is not None and entry.applied else HELD
-        return NEVER if ballot and int.from_bytes(ballot[:STAMP_BYTES]) <= closed else NONE
+        late = bool(ballot) and int.from_bytes(ballot[:STAMP_BYTES]) <= self._floor(row_partition(row))
+        return NEVER if late else NONE

@@ -70,9 +70,9 @@ def is_sealed(answers: Answers, quorum: QuorumOf) -> bool:
     return any(quorum(partition, Level.QUORUM).met(saying(of, DONE)) for partition, of in answers.items())
 
 
-def nothing_was_purged(answers: Answers, stamp_of: Callable[[int], int]) -> bool:
+def nothing_was_purged(answers: Answers, stamp: int) -> bool:
     """Whether no tombstone of it can have been purged where that was asked: else it may have been applied."""
-    return all(told.stable < stamp_of(partition) for partition, of in answers.items() for told in of.values())
+    return all(told.stable < stamp for of in answers.values() for told in of.values())
 
 
 def ended(answers: Answers) -> Ended | None:

@@ -26,7 +26,7 @@ from basestore.coordinator.context import Context
 from basestore.errors import InvalidRequest, OutcomeUnknown, RequestFailed, Unavailable
 from basestore.instant import Instant
 from basestore.protocol.client import WriteBatch
-from basestore.protocol.groups import DONE, NEVER, AskPart
+from basestore.protocol.groups import DONE, LOOK, NEVER, AskPart
 from basestore.repair.version import Identity, Record, Version
 from basestore.rows import row_partition
 
@@ -60,7 +60,7 @@ class Writing(Operation):
     def begin(self, now: Instant) -> None:
         """ClockSkew or NotYet: then nothing was done."""
         known, check, records = self._stamped(now)
-        version = Version(known.first, known.origin, records[known.partitions[0]].version.number)
+        version = Version(known.stamp, known.origin, records[known.partitions[0]].version.number)
         self._identity = Identity(known.proposal, version, check)
         self._course = Course(self._context, known, self._admitted.level)
         self._wait_until(self._deadline)
@@ -73,10 +73,10 @@ class Writing(Operation):
         """What it is known by, what proves its content, and its parts, by partition."""
         context, contents, partitions = self._context, self._admitted.contents, self._admitted.partitions
         of_rows = [row_partition(content.row) for content in contents]
-        encoded = context.stamper.stamps([*partitions, *of_rows], now)
+        encoded = context.stamper.stamps([*partitions, *of_rows], now, together=len(partitions))
         versions = [Version.decode(each) for each in encoded]
-        first = versions[0]
-        known = Known(self._identity.proposal, first.stamp, first.origin, partitions)
+        part = versions[0]
+        known = Known(self._identity.proposal, part.stamp, part.origin, partitions)
         check = check_of(context.digester, known, contents)
         held: dict[int, tuple[list[bytes], list[bytes]]] = {each: ([], []) for each in partitions}
         for content, version in zip(contents, versions[len(partitions) :], strict=True):
@@ -98,7 +98,7 @@ class Writing(Operation):
         self, known: Known, check: bytes, version: Version, rows: list[bytes], records: list[bytes]
     ) -> Record:
         partition = row_partition(rows[0])
-        part = Part(check, known.first, known.partitions, tuple(rows), tuple(records))
+        part = Part(check, known.partitions, tuple(rows), tuple(records))
         digester, row = self._context.digester, known.row(partition)
         return Record.seal(digester, row, version, part.encode(), intent=True)
 
@@ -137,7 +137,7 @@ class Writing(Operation):
         at = Known(proposal, 0, 0, partitions)
 
         def make(request: int, partition: int, member: int) -> AskPart:
-            return AskPart(request, at.row(partition), b"", False, until_ms)
+            return AskPart(request, at.row(partition), b"", LOOK, until_ms)
 
         self._busy = True
         Round(self._context, at, make, lambda answers: False, self._found).begin(ROUND_S, now)
@@ -159,7 +159,7 @@ class Writing(Operation):
         record, row = Record(told.record), part_row(partition, self._identity.proposal)
         if told.state == DONE:
             over, partitions = Ended.of(record), self._admitted.partitions
-            known, check = Known(self._identity.proposal, over.first, over.origin, partitions), over.check
+            known, check = Known(self._identity.proposal, over.stamp, over.origin, partitions), over.check
         else:
             part = Part.of(row, record)
             known, check = part.known(row, record), part.check
@@ -167,7 +167,7 @@ class Writing(Operation):
             self._answer(InvalidRequest(OTHER_BATCH), now)
             return
         number = facts_of(known, answers).numbers.get(known.partitions[0], 0)
-        self._identity = Identity(known.proposal, Version(known.first, known.origin, number), check)
+        self._identity = Identity(known.proposal, Version(known.stamp, known.origin, number), check)
         self._course = Course(self._context, known, self._admitted.level)
         self._bring(now)
 

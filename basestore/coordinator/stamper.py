@@ -20,6 +20,7 @@ clocks, which are at most twice the drift bound from this one's.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain, count, repeat
 
 from basestore.cluster.clock_watch import ClockWatch
 from basestore.coordinator.attempts import Content
@@ -87,12 +88,15 @@ class Stamper:
         Its stamp is not given out again."""
         self._numbers[row_partition(row)] -= 1
 
-    def stamps(self, partitions: Sequence[int], now: Instant) -> list[bytes]:
-        """Versions of as many new writes, encoded, in the order of their stamps; ClockSkew or NotYet."""
+    def stamps(self, partitions: Sequence[int], now: Instant, together: int = 1) -> list[bytes]:
+        """Versions of as many new writes, encoded, in the order of their stamps; the first `together` of them
+        share one. ClockSkew or NotYet."""
         self.check_clock(now)
-        first = self._clock.tick_many(len(partitions), now.wall_ms)
-        numbers, origin, versions = self._numbers, self._origin, []
-        for stamp, partition in enumerate(partitions, first):
+        shared = together - 1
+        first = self._clock.tick_many(len(partitions) - shared, now.wall_ms)
+        numbers, origin, versions = self._numbers, self._origin, list[bytes]()
+        stamps = chain(repeat(first, shared), count(first))
+        for stamp, partition in zip(stamps, partitions, strict=False):
             numbers[partition] = number = numbers[partition] + 1
             versions.append(encode_version(stamp, origin, number))
         return versions

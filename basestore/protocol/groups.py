@@ -221,6 +221,7 @@ class HeldGroup(NamedTuple):
 # --- parts of atomic batches (`basestore/batches`): rows that come to a partition together -----------
 
 NONE, NEVER, HELD, COMMITTED, DONE = range(5)  # what becomes of one at a replica: each beats those before
+LOOK, COMMIT, REFUSE = range(3)  # what is done before that is told
 
 
 @message(122, since=BATCHES_SINCE, unchecked=ANSWERED)
@@ -238,15 +239,18 @@ class HoldPart(NamedTuple):
 @message(123, since=BATCHES_SINCE)
 class AskPart(NamedTuple):
     """Say what there is of a part: stamp and origin of its record are its `ballot`, empty where that is not
-    known. With `commit`: all are held, so apply what is held here, first. Answered by PartTold."""
+    known. What is done first: nothing (LOOK); as all are held, what is held here is applied (COMMIT); or, as
+    it is old, it is refused from now on if it is not held here (REFUSE). Answered by PartTold."""
 
     id: int
     row: bytes
     ballot: bytes
-    commit: bool
+    first: int
     deadline_ms: int
 
     def check(self) -> str:
+        if not LOOK <= self.first <= REFUSE:
+            return "asks for what there is not"
         return "" if len(self.ballot) in (0, BALLOT_BYTES) else "names no part"
 
 

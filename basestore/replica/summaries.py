@@ -75,7 +75,7 @@ class Summaries:
         self.damaged = {partition for partition, summary in self.of.items() if not summary.sound}
         self._first_due: dict[int, int] = {}  # nothing of these partitions is due at a lower stamp
         self._due_noted: dict[int, int] = {}  # up to which commit, when a line of the partition was staged
-        unfit = {keyspace.unfit_of(key): how for key, how in engine.scan(*keyspace.unfits())}
+        unfit = {keyspace.partition_of(key): how for key, how in engine.scan(*keyspace.unfits())}
         self.unfit = unfit.keys() & self.of.keys()
         self.fitting: set[int] = set()
         for each in self.unfit:
@@ -90,7 +90,7 @@ class Summaries:
             self.doubt_gone(each)
         self._suspicions = 0
         self.suspects: dict[int, int] = {}
-        stored = [keyspace.suspect_of(key) for key, _ in engine.scan(*keyspace.suspects())]
+        stored = [keyspace.partition_of(key) for key, _ in engine.scan(*keyspace.suspects())]
         for each in self.of if engine.loss else sorted({*stored, *self.damaged} & self.of.keys()):
             self.suspect(each)
 

@@ -22,8 +22,7 @@ is held of a partition lies together:
 
 Integers are big-endian, so that keys sort as numbers do. In h, a, e and d a member is its name with its
 length in front, so that no name begins with another; in c and m it is the bare name, for nothing follows
-it. A *span* is (first key, first key behind it), as `Engine.scan` takes it. Decides nothing, and stores
-nothing.
+it. A *span* is (first key, first key behind it), as `Engine.scan` takes it. Decides and stores nothing.
 """
 
 from collections.abc import Iterable
@@ -63,6 +62,7 @@ _SUSPECT = META + b"suspect/"
 _DROPPED = META + b"dropped/"
 _UNFIT = META + b"unfit/"
 _DEPARTED = META + b"departed/"
+_REFUSED = META + b"refused/"
 
 
 def whole(prefix: bytes) -> Span:
@@ -360,7 +360,6 @@ def dropped(partition: int) -> bytes:
 
 
 def all_dropped() -> Span:
-    """The same of all partitions."""
     return whole(_DROPPED)
 
 
@@ -373,11 +372,6 @@ def suspects() -> Span:
     return whole(_SUSPECT)
 
 
-def suspect_of(key: bytes) -> int:
-    """Its partition."""
-    return int.from_bytes(key[len(_SUSPECT) :])
-
-
 def unfit(partition: int) -> bytes:
     """That this store has been given a partition, and does not yet hold all that it must."""
     return _UNFIT + partition_prefix(partition)
@@ -387,9 +381,18 @@ def unfits() -> Span:
     return whole(_UNFIT)
 
 
-def unfit_of(key: bytes) -> int:
-    """Its partition."""
-    return int.from_bytes(key[len(_UNFIT) :])
+def refused(partition: int) -> bytes:
+    """Up to which stamp no part of a batch is taken there as a first delivery."""
+    return _REFUSED + partition_prefix(partition)
+
+
+def all_refused() -> Span:
+    return whole(_REFUSED)
+
+
+def partition_of(key: bytes) -> int:
+    """Of one of those that end with it: `suspect`, `unfit`, `refused`."""
+    return int.from_bytes(key[-PARTITION_BYTES:])
 
 
 def departed(partition: int) -> bytes:

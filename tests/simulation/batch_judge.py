@@ -34,9 +34,9 @@ Rows = dict[bytes, bytes]  # and the version of each
 
 def read_part(value: bytes) -> tuple[list[int], Rows]:
     """The partitions that a batch writes to, and the rows in this part of it."""
-    (count,) = struct.unpack_from(">H", value, 16)
-    partitions = list(struct.unpack_from(f">{count}H", value, 18))
-    at, rows = 18 + 2 * count, Rows()
+    (count,) = struct.unpack_from(">H", value, 8)
+    partitions = list(struct.unpack_from(f">{count}H", value, 10))
+    at, rows = 10 + 2 * count, Rows()
     while at < len(value):
         row_bytes, record_bytes = struct.unpack_from(">II", value, at)
         row = value[at + 8 : at + 8 + row_bytes]

@@ -6,7 +6,8 @@ was done, or none of it.
 
 Some are split, while batches are under way, in two halves for longer than a part lies unseen: whoever goes on
 with one then hears only some of its replicas. Slow links before that make that a batch is held by some, and
-is on its way to the others.
+is on its way to the others. Or in three, of two members, one and two: what is begun on one side is held in a
+partition where what is begun on the other is not, and much of it is begun.
 """
 
 import hashlib
@@ -26,6 +27,7 @@ from tests.simulation.world import PlannedWorld
 
 FIRST = 300  # of the clients
 SMALL, MOVES, SPLIT = 0.75, 0.25, 0.2  # of all worlds; of these
+IN_THREE = 0.4  # of those that are split
 SPLIT_UP = "split batches"  # their theme
 SPLIT_S = (8.5, 10.0)  # longer than `LEFT_S`, and whoever goes on before others
 SPLITTING_S = 0.1  # until no link is left between the halves
@@ -74,7 +76,7 @@ def draw_batches(seed: int) -> Plan:
 
 
 def _split(plan: Plan, stream: Stream) -> Plan:
-    """Five members in two halves, so far from each other that some batch is always under way."""
+    """Five members in two or three parts, so far from each other that some batch is always under way."""
     plan = small(plan, SPLIT_UP, 5, stream, ("hot", "deletes"))
     network = plan.network._replace(latency_s=stream.pick((0.01, 0.03)))
     begin, lasts = stream.uniform(1.5, 2.5), stream.uniform(*SPLIT_S)
@@ -89,9 +91,16 @@ def _split(plan: Plan, stream: Stream) -> Plan:
         Fault(stream.uniform(0.7, 1.4), "slow link", stream.below(5), stream.below(5), 1.5, stream.random())
         for _ in range(4)
     ]
+    rest: tuple[float, float] | None = begin + 0.5, begin + lasts
+    if stream.chance(IN_THREE):
+        rest = None
+        cuts += [
+            Fault(begin + stream.random() * SPLITTING_S, "cut", members[2], other, lasts, 0.5)
+            for other in members[3:]
+        ]
     return replace(
         plan, partitions=8, network=network, faults=(*slow, *cuts), clients=plan.clients[:1],
-        seconds=begin + lasts + 0.5, rest=(begin + 0.5, begin + lasts),
+        seconds=begin + lasts + 0.5, rest=rest,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from basestore.cluster.outbox import Outbox
 from basestore.consistency import Level
 from basestore.protocol.client import DELETE, SET, BatchWritten, Failed, WriteBatch
 from basestore.protocol.codec import Message
-from basestore.protocol.groups import AskPart, HoldPart
+from basestore.protocol.groups import LOOK, AskPart, HoldPart
 from basestore.protocol.replication import Apply
 from basestore.repair.version import Record
 from basestore.rows import row_bucket
@@ -185,7 +185,7 @@ class Scene:
         row = next(
             row for row in self.world.node(index).batches.parts.rows if row[:2] == partition.to_bytes(2)
         )
-        (told,) = self.world.answers_of_parts(index, AskPart(1, row, b"", False, 0))
+        (told,) = self.world.answers_of_parts(index, AskPart(1, row, b"", LOOK, 0))
         state: int = told.state  # type: ignore[attr-defined]
         return state
 

@@ -156,7 +156,7 @@ _EXAMPLES: list[Message] = [
     ),
     client.BatchWritten(1, IDENTITY, [VERSION, b""], [3, 3], [2, 2]),
     groups.HoldPart(1, ROW, RECORD, STORE, 5000),
-    groups.AskPart(1, ROW, BALLOT, True, 5000),
+    groups.AskPart(1, ROW, BALLOT, groups.COMMIT, 5000),
     groups.PartTold(1, groups.COMMITTED, 7, STORE, RECORD),
     groups.ReadGroup(1, 5000, [ROW, ROW], True, False),
     groups.HeldGroup(1, [RECORD, b"", HEAD]),

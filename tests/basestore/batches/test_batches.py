@@ -8,7 +8,7 @@ import pytest
 from basestore.consistency import Level
 from basestore.errors import InvalidRequest, OutcomeUnknown, Overloaded, Unavailable
 from basestore.observe.register_state import batch_facts
-from basestore.protocol.groups import AskPart, HoldPart
+from basestore.protocol.groups import COMMIT, AskPart, HoldPart
 from basestore.protocol.limits import BATCHES_SINCE
 from basestore.repair.version import Identity, Version
 from tests.worlds.batches import BatchWorld, holds, says
@@ -64,7 +64,7 @@ class TestWritten:
     def test_what_is_newer_wins(self) -> None:
         world = BatchWorld()
         a, b = world.key_in(0), world.key_in(1)
-        world.lose = says(AskPart, commit=True)
+        world.lose = says(AskPart, first=COMMIT)
         call = world.batch(0, {a: "batch", b: "batch"}, timeout_s=1.0)
         world.run(0.1)
         world.lose = lambda sent: False
@@ -109,7 +109,7 @@ class TestUnknown:
     def test_it_is_followed_to_its_end(self, known: int) -> None:
         world = BatchWorld()
         wanted = values(world)
-        world.lose = says(AskPart, commit=True)
+        world.lose = says(AskPart, first=COMMIT)
         failed = world.refused(0, wanted, timeout_s=1.0)
         world.lose = lambda sent: False
         answer = world.written(1, wanted, identity=failed.identity[:known], repeats=True)

@@ -3,12 +3,13 @@ Covers `batches/course.py`, `batches/round.py` and `batches/parts.py`."""
 
 import pytest
 
+from basestore.batches.batches import LEFT_S, STEP_S
 from basestore.batches.course import Course
 from basestore.batches.part import APPLIED, NO_CHECK, Part
 from basestore.batches.round import Answers, Told
 from basestore.batches.verdicts import Facts
 from basestore.protocol.client import BatchWritten
-from basestore.protocol.groups import COMMITTED, DONE, HELD, NEVER, AskPart, HoldPart
+from basestore.protocol.groups import COMMIT, COMMITTED, DONE, HELD, NEVER, AskPart, HoldPart
 from basestore.topology.changes import DropBucket
 from tests.worlds.batches import MEMBERS, BatchWorld, Scene, ended, holds, says
 from tests.worlds.changing import CARTS
@@ -42,16 +43,16 @@ def test_what_one_of_each_partition_holds_comes_to_a_quorum_by_copies() -> None:
     assert sum(node.metrics.counts["batches_spread"] for node in world.running)
 
 
-def test_what_only_one_partition_holds_is_given_up_once_the_other_has_closed_it() -> None:
+def test_what_only_one_partition_holds_is_given_up_once_the_other_refuses_it() -> None:
     scene = Scene()
     world = scene.world
     world.lose = holds(scene.first)
     scene.begin(world.lose, 0.1)
     scene.die()
     held = [at for at in scene.replicas(scene.second) if at != scene.at]
-    world.run(20.0)
+    world.run(LEFT_S - 0.5)
     assert {scene.state_at(at, scene.second) for at in held} == {HELD}
-    world.over(120.0)
+    world.over(0.5 + 4 * STEP_S)
     assert scene.found() == [None, None]
     assert sum(node.metrics.counts["batches_given_up"] for node in world.running)
 
@@ -183,7 +184,7 @@ def test_what_is_settled_is_not_applied_any_more() -> None:
     record = node.batches.parts.held(row)
     assert record is not None
     node.summaries.of[scene.first].stable = record.stamp + 100
-    (told,) = world.answers_of_parts(at, AskPart(1, row, record.blob[:16], True, 0))
+    (told,) = world.answers_of_parts(at, AskPart(1, row, record.blob[:16], COMMIT, 0))
     assert told.state == COMMITTED  # type: ignore[attr-defined]
     assert world.values(scene.keys[0])[at] is None
 

@@ -34,7 +34,7 @@ from basestore.repair.version import Digester, Record, Version
 
 DIGESTER = Digester(bytes(32))
 PROPOSAL = b"proposal"
-KNOWN = Known(PROPOSAL, 100, 7, (3, 9))
+KNOWN = Known(PROPOSAL, 101, 7, (3, 9))
 ROW = KNOWN.row(9)
 
 
@@ -48,7 +48,7 @@ def record(of: bytes, stamp: int, number: int = 1) -> bytes:
 
 def part(**changes: Any) -> Part:
     rows = row(9, b"a"), row(9, b"b")
-    made = Part(b"checksum", 100, (3, 9), rows, (record(rows[0], 102), record(rows[1], 103)))
+    made = Part(b"checksum", (3, 9), rows, (record(rows[0], 102), record(rows[1], 103)))
     return made._replace(**changes)
 
 
@@ -60,8 +60,7 @@ class TestPart:
     def test_what_is_encoded_is_what_is_there(self) -> None:
         assert Part.of(ROW, held(part())) == part()
         assert part().known(ROW, held(part())) == KNOWN
-        assert KNOWN.stamp(9) == 101
-        assert held(part()).blob.startswith(KNOWN.ballot(9))
+        assert held(part()).blob.startswith(KNOWN.ballot)
 
     @pytest.mark.parametrize(
         "made",
@@ -69,7 +68,7 @@ class TestPart:
             held(part(partitions=(3, 8))),
             held(part(partitions=(9, 3))),
             held(part(partitions=(3, 3, 9))),
-            held(part(), stamp=102),
+            held(part(), stamp=102),  # as the first of its rows
             held(part(), intent=False),
             held(part(rows=(row(3, b"a"), row(9, b"b")))),
             held(part(records=(b"r" * 48, b"r" * 60))),
@@ -111,7 +110,7 @@ class TestPart:
         ]  # fmt: skip
         checks = {check_of(DIGESTER, KNOWN, contents) for contents in (first, *others)}
         assert len(checks) == 6
-        assert check_of(DIGESTER, KNOWN._replace(first=101), first) not in checks
+        assert check_of(DIGESTER, KNOWN._replace(stamp=100), first) not in checks
 
 
 def quorum(partition: int, level: Level) -> Quorum:

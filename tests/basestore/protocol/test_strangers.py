@@ -132,7 +132,7 @@ def _part(value: bytes) -> bytes:
     return Record.seal(WORLD.digester, PART, version, value, intent=True).blob
 
 
-_sound = Part(bytes(8), (WALL_MS + 900_000) << 16, (int.from_bytes(ROW[:2]),), (), ()).encode()
+_sound = Part(bytes(8), (int.from_bytes(ROW[:2]),), (), ()).encode()
 part_rows = st.just(PART)
 part_records = st.sampled_from([_part(_sound), _part(_sound[:-1]), _part(b""), _part(_sound + b"x" * 9)])
 stores = st.sampled_from([b"", b"s" * 16])

@@ -34,10 +34,13 @@ replicas of another partition? The answer is that nothing can, and that it must 
                       when that is stable. Tombstones in one partition may be purged while the other is cut
                       off: that all of a partition have nothing, where another has committed, means that it
                       is through
-    given up          where *all* replicas of one partition say that they do not hold it, and have closed its
-                      stamp. That is final without a vote: who held it would say so, and who says no refuses
-                      it for good. A quorum that says no is not enough: the third may hold it, and vouch for
-                      it
+    given up          where *all* replicas of one partition say that they do not hold it, and refuse it: its
+                      stamp is closed, or whoever goes on with it has asked for that. That is final without a
+                      vote: who held it would say so, and who says no says so for good. A quorum that says no
+                      is not enough: the third may hold it, and vouch for it
+    refused           because closed is not enough. Two batches that begin at once, each held in a partition
+                      where the other is not, hold closed back in each other's way, for ever; and many of
+                      them, one behind the other, for very long
     who is waited for one replica that does not answer, where none of the others holds it. Until it is back,
                       or replaced, the batch stays held, and stable waits: space is paid, correctness never
     the answer        "stored", once a quorum of each has applied it: two round trips. "not applied" is

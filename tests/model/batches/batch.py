@@ -14,14 +14,15 @@ Whoever holds one that is old goes on with it (`bring`). It asks all replicas of
     in some partition all say   then nobody has committed, and nobody will: it goes everywhere
     that they never held it     (one that would still take it, or does not answer, is waited for)
 
-`closed` is what makes the last one final: whoever says so refuses it from then on. No vote, no consensus.
+What makes the last one final: whoever says so refuses it from then on, for it has closed its stamp, or has
+been told to refuse it by who goes on with it. No vote, no consensus.
 """
 
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.model.batches.records import Answer, Batch, State
+from tests.model.batches.records import Answer, Batch, State, part_stamp
 from tests.model.batches.store import QUORUM, REPLICAS, Store
 from tests.model.events import Steps, Wait
 
@@ -121,13 +122,17 @@ def is_through(answers: dict[int, Answer]) -> bool:
 
 
 def finish(node: "Node", stamp: int, partitions: tuple[int, ...]) -> Steps[None]:
-    done = node.stamp()
+    done = node.stamp(stamp)
     yield from ask(node, partitions, lambda store: store.finish(stamp, done))
 
 
-def bring(node: "Node", stamp: int, partitions: tuple[int, ...]) -> Steps[str | None]:
-    """One step towards the end. Says how it has ended, if it has; "unknown", if that cannot be told."""
-    answers = yield from ask(node, partitions, lambda store: store.ask(stamp))
+def bring(
+    node: "Node", stamp: int, partitions: tuple[int, ...], *, refuses: bool = False
+) -> Steps[str | None]:
+    """One step towards the end. Says how it has ended, if it has; "unknown", if that cannot be told. Where it
+    is old it is refused where it is not held."""
+    look = Store.refuse if refuses else Store.ask
+    answers = yield from ask(node, partitions, lambda store: look(store, stamp))
     found = [each for answered in answers.values() for each in answered.values()]
     if any(each.state is State.DONE for each in found):
         yield from finish(node, stamp, partitions)
@@ -141,14 +146,14 @@ def bring(node: "Node", stamp: int, partitions: tuple[int, ...]) -> Steps[str | 
     if any(is_never(each) for each in answers.values()):
         node.world.counts["given up"] += 1
         yield from finish(node, stamp, partitions)
-        return "not applied" if proves_nothing_was_purged(found, stamp) else "unknown"
+        return "not applied" if proves_nothing_was_purged(answers, stamp) else "unknown"
     yield from spread(node, stamp, answers)
     return None
 
 
-def proves_nothing_was_purged(found: list[Answer], stamp: int) -> bool:
+def proves_nothing_was_purged(answers: Answers, stamp: int) -> bool:
     """Where a tombstone may be gone, so may the batch that it was of, with its rows applied."""
-    return all(each.stable < stamp for each in found)
+    return all(each.stable < part_stamp(stamp) for answered in answers.values() for each in answered.values())
 
 
 def spread(node: "Node", stamp: int, answers: Answers) -> Steps[None]:

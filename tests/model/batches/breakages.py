@@ -35,6 +35,10 @@ def applied_somewhere(answers: Answers) -> bool:
     return any(batch.is_held(each) for each in answers.values())
 
 
+def whatever_is_refused(self: Store, *, vouched: bool) -> int:
+    return self.stable if vouched else self.closed
+
+
 def told_closed(self: Store) -> int:
     return self.closed if self.whole else 0
 
@@ -77,6 +81,8 @@ BREAKAGES = [
     Breakage("nobody goes on with it", [constant(World, "goes_on", False)]),
     Breakage("closed is not held", [constant(Store, "holds", [])]),
     Breakage("only closed is held, not what is told of it", [instead(Store, "told", told_closed)]),
+    Breakage("none is refused before it is closed", [instead(Store, "refuse", Store.ask)]),
+    Breakage("what is refused is taken all the same", [instead(Store, "least_batch", whatever_is_refused)]),
     Breakage("a batch is taken below closed", [constant(Store, "least_batch", 0)]),
     Breakage("copies are not vouched for", [constant(batch, "is_vouched", True)]),
     Breakage("copies are taken as first deliveries", [constant(batch, "is_vouched", False)]),

@@ -64,7 +64,7 @@ def write_rows(node: "Node", record: Batch) -> Steps[bool]:
     return min(map(len, done.values())) >= QUORUM
 
 
-def bring(node: "Node", stamp: int, partitions: tuple[int, ...]) -> Steps[None]:
+def bring(node: "Node", stamp: int, partitions: tuple[int, ...], *, refuses: bool = False) -> Steps[None]:
     home = partitions[0]
     answers = yield from ask(node, (home,), lambda store: store.ask(stamp))
     held = states(answers[home], State.HELD)

@@ -1,4 +1,5 @@
-"""Records: what a store holds of keys and of batches. A stamp is a number; no two writes share one."""
+"""Records: what a store holds of keys and of batches. A stamp is a number; no two rows share one. A part has
+one too, below those of its rows: the same in each partition, and batches that begin at once share theirs."""
 
 from enum import IntEnum
 from typing import NamedTuple
@@ -32,6 +33,11 @@ class Batch(NamedTuple):
     rows: dict[str, int | None]
     partitions: tuple[int, ...]
     done: int = 0
+
+
+def part_stamp(stamp: int) -> int:
+    """Of each part of the batch whose rows have this stamp."""
+    return stamp // STAMPS * STAMPS - 1
 
 
 class Answer(NamedTuple):

@@ -8,13 +8,16 @@ A batch that is HELD holds the closed stamp below it, and where that is past it 
 of it: certificates say less. So stable stays below the batch, nothing newer is purged, and its rows can come
 in, however late, until it is committed here, or done. Nothing of another partition, and no word of anybody,
 is needed for that.
+
+One that is old is refused where it is not held, by whoever goes on with it: up to its stamp none is taken by
+a first delivery any more. closed might be held there by another, as this one holds it elsewhere.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.model.batches.records import Answer, Batch, Record, State
+from tests.model.batches.records import Answer, Batch, Record, State, part_stamp
 
 if TYPE_CHECKING:
     from tests.model.batches.judge import Judge
@@ -51,6 +54,7 @@ class Store:
     whole: bool = True
     closed: int = 0
     stable: int = 0
+    refused: int = 0
     busy: bool = False  # with an exchange
     rows: dict[str, Record] = field(default_factory=dict)
     batches: dict[int, Batch] = field(default_factory=dict)
@@ -75,18 +79,23 @@ class Store:
     def hold(self, batch: Batch, *, vouched: bool = False) -> Answer:
         """The batch itself, by the same guards as any write."""
         known = batch.stamp in self.batches
-        if not known and batch.stamp > self.least_batch(vouched=vouched):
+        if not known and part_stamp(batch.stamp) > self.least_batch(vouched=vouched):
             self.batches[batch.stamp] = batch
         return self.ask(batch.stamp)
 
     def least_batch(self, *, vouched: bool) -> int:
-        return self.stable if vouched else self.closed
+        return self.stable if vouched else max(self.closed, self.refused)
+
+    def refuse(self, stamp: int) -> Answer:
+        if stamp not in self.batches:
+            self.refused = max(self.refused, part_stamp(stamp))
+        return self.ask(stamp)
 
     def ask(self, stamp: int) -> Answer:
         batch = self.batches.get(stamp)
         if batch is not None:
             return Answer(batch.state, self.place, self.id, self.stable, batch)
-        state = State.NEVER if stamp <= self.closed else State.NONE
+        state = State.NEVER if part_stamp(stamp) <= self.least_batch(vouched=False) else State.NONE
         return Answer(state, self.place, self.id, self.stable)
 
     def commit(self, stamp: int) -> Answer:
@@ -124,7 +133,8 @@ class Store:
     # Stamps.
 
     def holds(self) -> Iterable[int]:
-        return [batch.stamp - 1 for batch in self.batches.values() if batch.state is State.HELD]
+        held = (batch.stamp for batch in self.batches.values() if batch.state is State.HELD)
+        return [part_stamp(stamp) - 1 for stamp in held]
 
     def close(self, stamp: int) -> None:
         if self.whole:

@@ -18,7 +18,7 @@ WORLDS = 80
 MET = (
     "stored", "not applied", "unknown", "died", "written", "not held by all in time",
     "committed by others", "given up", "copied", "cut off for longer than the lag", "wiped",
-    "wiped while held", "purged",
+    "wiped while held", "purged", "begun at once, each in a partition of its own",
 )  # fmt: skip
 
 BY_NAME = {breakage.name: breakage for breakage in BREAKAGES}

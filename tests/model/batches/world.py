@@ -1,12 +1,13 @@
 """A world of six nodes, with two partitions on three of them each, and one of them on both; one seed is one
 history.
 
-Some are cut off from others for longer than the lag, coordinators die, a disk is lost (one in a history:
-what a quorum holds outlives that), clocks differ.
+Some are cut off from others for longer than the lag, so that what some of them begin at once is held in one
+partition each, and not in the same; coordinators die, a disk is lost (one in a history: what a quorum holds
+outlives that), clocks differ.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from tests.model.batches.batch import bring, write
@@ -30,14 +31,15 @@ class Node:
     def __init__(self, world: "World", number: int) -> None:
         self.world = world
         self.number = number
-        self.skew = world.random.randint(-SKEW_MAX, SKEW_MAX)
+        self.skew = world.random.randint(-world.skew_max, world.skew_max)
         self.last = 0
 
     def time(self) -> int:
         return self.world.now + self.skew
 
-    def stamp(self) -> int:
-        self.last = max(self.last + 1, self.time())
+    def stamp(self, seen: int = 0) -> int:
+        """Greater than this one, which it has met."""
+        self.last = max(self.last + 1, self.time(), seen // STAMPS + 1)
         return self.last * STAMPS + self.number
 
 
@@ -46,6 +48,7 @@ class World(Events):
         super().__init__(f"batches {seed}", counts)
         self.now = 1000
         self.judge = Judge(counts, lambda: self.now)
+        self.skew_max = self.random.choice((0, 1, SKEW_MAX))
         self.nodes = [Node(self, number) for number in range(NODES)]
         self.store_ids = 0
         self.stores = [
@@ -53,7 +56,7 @@ class World(Events):
             for partition in range(PARTITIONS)
         ]
         self.is_over = False
-        self.side: set[int] = set()
+        self.sides: list[set[int]] = []  # who is in none of them is on yet another
         self.cut_until = 0
         self.old = self.random.choice((5, OLD))
         self.patience = self.random.choice((25, 120))
@@ -81,7 +84,7 @@ class World(Events):
             self.transmit(get)
 
     def is_cut(self, one: Node, other: Node) -> bool:
-        apart = (one.number in self.side) != (other.number in self.side)
+        apart = any((one.number in side) != (other.number in side) for side in self.sides)
         return apart and self.now < self.cut_until
 
     # What happens.
@@ -106,7 +109,9 @@ class World(Events):
         if self.chance(0.5):
             self.plain_write(node)
             return
-        partitions = self.random.sample(range(PARTITIONS), self.random.choice((1, 2, 2)))
+        self.begin_batch(node, self.random.sample(range(PARTITIONS), self.random.choice((1, 2, 2))))
+
+    def begin_batch(self, node: Node, partitions: Iterable[int]) -> None:
         rows = {each: {self.key(each): self.value() for _ in range(2)} for each in partitions}
         task = self.start(write(node, rows), lambda _: None)
         if self.chance(self.dying):
@@ -133,9 +138,14 @@ class World(Events):
     def cut(self) -> None:
         """Some cannot reach the others for a while."""
         halves = ({0, 1, 2}, {0, 1}, {2, 3, 4})
-        self.side = self.random.choice([*halves, {self.random.randrange(NODES)}])
+        self.sides = [self.random.choice([*halves, {self.random.randrange(NODES)}])]
         self.cut_until = self.now + self.random.choice((20, 2 * LAG, 5 * LAG))
         self.counts["cut off for longer than the lag"] += self.cut_until > self.now + LAG
+        if self.chance(0.3):
+            self.sides = [{0, 1}, {3, 4}]
+            for node in (self.nodes[0], self.nodes[3]):
+                self.begin_batch(node, range(PARTITIONS))
+            self.counts["begun at once, each in a partition of its own"] += 1
 
     def wipe(self) -> None:
         node = self.random.choice(self.nodes)
@@ -172,7 +182,7 @@ class World(Events):
         for stamp, batch in list(store.batches.items()):
             is_old = node.time() - stamp // STAMPS > self.old
             if is_old and self.goes_on(store) and batch.state is not State.DONE and self.chance(0.1):
-                self.start(bring(node, stamp, batch.partitions), lambda _: None)
+                self.start(bring(node, stamp, batch.partitions, refuses=True), lambda _: None)
 
     def goes_on(self, store: Store) -> bool:
         return store.whole
@@ -226,7 +236,8 @@ class World(Events):
             store.settle(self.ids(store.partition))
             for stamp, batch in list(store.batches.items()):
                 if batch.state is not State.DONE and self.goes_on(store):
-                    self.start(bring(self.node_of(store), stamp, batch.partitions), lambda _: None)
+                    left = bring(self.node_of(store), stamp, batch.partitions, refuses=True)
+                    self.start(left, lambda _: None)
             self.drain()
 
 

@@ -55,7 +55,23 @@ of_batches(
 )  # fmt: skip
 of_batches(
     "batches: a part comes in however late", STAMPS, Parts, "_is_open",
-    "(summary.stable if copy else summary.closed)", "0",
+    "> least", "> 0",
+)  # fmt: skip
+of_batches(
+    "batches: none is refused before it is closed", LAW, Parts, "ask",
+    "message.first == REFUSE and not refusal", "False", SPLIT_UP,
+)  # fmt: skip
+of_batches(
+    "batches: what is refused is taken all the same", STAMPS, Parts, "_is_open",
+    "self._floor(partition)", "self._replica.summaries.of[partition].closed",
+)  # fmt: skip
+of_batches(
+    "batches: what was refused is forgotten at an opening", STAMPS, Parts, "__init__",
+    "in group_commit.scan(*keyspace.all_refused())", "in ()",
+)  # fmt: skip
+of_batches(
+    "batches: a refusal is told before it is durable", STAMPS, Parts, "_tell",
+    "keyspace.refused(partition), ", "",
 )  # fmt: skip
 of_batches(
     "batches: whoever sends a copy vouches for it", STAMPS, Parts, "hold",
