@@ -1,12 +1,14 @@
 """Leftovers: what a coordinator that has died has left, and nobody has met.
 
     intents       that lie for LEFT_S: settled as by anybody who meets one (`helping.py`)
-    COMMITTED     for as long: all intents that it names are settled, then it goes
+    COMMITTED     for as long: all intents that it names are settled, then it goes. Those in a bucket that was
+                  dropped go with that: nothing is asked of them
     ABORTED       for as long: it goes. Who meets an intent of that transaction yet finds nothing, and
                   writes it anew: nothing else can come of it, for its coordinator's only ballot is lost
 
 Each is seen to by the home of its row: by two, while members do not agree who is alive, which does no harm.
-Little is done at once, and nothing while the node has better things to do.
+Little is done at once, and nothing while the node has better things to do. What cannot be brought to an end
+just now takes its turn with the others, so it is in the way of none.
 """
 
 from collections.abc import Iterator
@@ -23,7 +25,7 @@ from basestore.registers.task import Done, Result
 from basestore.repair.intents import COMMITTED, Intent, committed_rows, decided
 from basestore.repair.version import Record
 from basestore.replica.replica import Replica
-from basestore.rows import row_key, row_partition, rows_begin
+from basestore.rows import row_bucket, row_key, row_partition, rows_begin
 from basestore.storage import keyspace
 from basestore.storage.keyspace import SEQUENCE_BYTES
 from basestore.topology.buckets import DECISIONS
@@ -67,6 +69,11 @@ class Sweep:
             self._behind[partition] = behind
         return [(keyspace.row_of(key), stored) for key, stored in pairs]
 
+    def stop_at(self, row: bytes) -> None:
+        """There is no time for this one: it is the first of the next."""
+        partition = row_partition(row)
+        self._behind[partition], self._last = keyspace.record(row), partition - 1
+
 
 class Leftovers:
     """As one node finds them."""
@@ -86,13 +93,9 @@ class Leftovers:
             return
         self._due_s = now.monotonic + EVERY_S
         for row in list(islice(self._laid.rows, BUSY_MAX)):
+            self._laid.rows[row] = self._laid.rows.pop(row)  # last: it keeps none of the others waiting
             self._see_to_intent(row, now)
-        for partition in self._decided.partitions():
-            if not is_home(self._context, partition):
-                continue
-            for row, record in self._decisions_of(partition):
-                if len(self._busy) < BUSY_MAX and row not in self._busy and self._is_due(row_key(row), now):
-                    self._tidy(row, record, now)
+        self._tidy_some(now)
 
     def _is_due(self, transaction: bytes, now: Instant) -> bool:
         return now.wall_ms - begun_ms(transaction) > LEFT_S * 1e3
@@ -108,19 +111,35 @@ class Leftovers:
             is_home(self._context, row_partition(row))
             and row not in self._busy
             and len(self._busy) < BUSY_MAX
+            and not self._is_gone(row)
             and self._is_due(Intent.of(record).transaction, now)
         ):
             self._busy.add(row)
             self._context.metrics.count("transaction_leftovers")
             self._helping.wait(row, record, partial(self._settled, row), now, patient=False)
-        # What is not seen to now stands last: so it keeps none of the others waiting.
-        if row in self._laid.rows:
-            self._laid.rows[row] = self._laid.rows.pop(row)
 
     def _settled(self, row: bytes, error: RequestFailed | None, now: Instant) -> None:
         self._busy.discard(row)
 
+    def _is_gone(self, row: bytes) -> bool:
+        """Whether its bucket was dropped, by the log: no such row is taken any more, and all are purged. Of a
+        bucket that is not known here yet this is not so."""
+        return self._context.buckets.is_gone(row_bucket(row))
+
     # --- decisions ---------------------------------------------------------------------------------
+
+    def _tidy_some(self, now: Instant) -> None:
+        """Of the next partitions; behind the last that there was room for."""
+        for partition in self._decided.partitions():
+            if not is_home(self._context, partition):
+                continue
+            for row, record in self._decisions_of(partition):
+                if row in self._busy or not self._is_due(row_key(row), now):
+                    continue
+                if len(self._busy) >= BUSY_MAX:
+                    self._decided.stop_at(row)
+                    return
+                self._tidy(row, record, now)
 
     def _decisions_of(self, partition: int) -> Iterator[tuple[bytes, Record]]:
         for row, stored in self._decided.rows(partition):
@@ -132,7 +151,8 @@ class Leftovers:
         """Settle what it names, if anything, and have it go."""
         self._busy.add(row)
         self._context.metrics.count("transaction_leftovers")
-        rows = committed_rows(record.value) if decided(record) == COMMITTED else []
+        named = committed_rows(record.value) if decided(record) == COMMITTED else []
+        rows = [each for each in named if not self._is_gone(each)]
         waits, failed = len(rows) + 1, False
 
         def after(result: Result, now: Instant) -> None:

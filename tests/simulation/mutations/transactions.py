@@ -210,7 +210,7 @@ left_out("nobody waits for a coordinator that lives", Help, "begin",
          "if patient else 0.0", "if False else 0.0")  # fmt: skip
 left_out("what has been left by the dead is looked for nowhere", Leftovers, "tick",
          "for row in list(islice(self._laid.rows, BUSY_MAX)):", "for row in ():")  # fmt: skip
-left_out("what was decided stays", Leftovers, "tick",
+left_out("what was decided stays", Leftovers, "_tidy_some",
          "for partition in self._decided.partitions():", "for partition in ():")  # fmt: skip
 left_out("what was committed goes before it is settled", Leftovers, "_tidy",
          "committed_rows(record.value) if decided(record) == COMMITTED else []", "[]")  # fmt: skip
