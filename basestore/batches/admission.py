@@ -8,7 +8,7 @@ from basestore.cluster.outbox import SMALL_BYTES
 from basestore.consistency import Level
 from basestore.coordinator.admission import check_disk, check_key, check_room, check_timeout, rule_of
 from basestore.coordinator.context import Context
-from basestore.errors import InvalidRequest, Unavailable
+from basestore.errors import InvalidRequest, OutcomeUnknown, Unavailable
 from basestore.instant import Instant
 from basestore.protocol.client import DELETE, WriteBatch
 from basestore.protocol.limits import (
@@ -20,7 +20,8 @@ from basestore.protocol.limits import (
     ttl_text,
 )
 from basestore.repair.version import NO_PROPOSAL, Identity
-from basestore.rows import row_partition
+from basestore.rows import row_bucket, row_partition
+from basestore.topology.topology import LABEL_START
 
 NOTHING_DONE: Final = "nothing of the batch was done"
 ROW_BYTES: Final = 128  # of a row and a record, beside key and value
@@ -31,6 +32,11 @@ IN_MEMORY: Final = (
 OTHER_BATCH: Final = (
     f"this is not the batch with that identity: its keys, values or lifetimes differ; {NOTHING_DONE}. Repeat "
     "it with all as it was, or write it as a new one"
+)
+MADE_ANEW: Final = (
+    "unknown: this is not the batch with that identity: its keys, values or lifetimes differ, or one of its "
+    f"buckets was dropped and made anew since; {NOTHING_DONE} now, and what became of that one is not known. "
+    "Read its keys, or repeat it with all as it was"
 )
 
 
@@ -131,11 +137,19 @@ def _identity_of(context: Context, request: WriteBatch, now: Instant) -> Identit
 
 
 def known_as(context: Context, admitted: Admitted) -> Known | None:
-    """The batch that is repeated, if its client was told its version; InvalidRequest if that is another."""
+    """The batch that is repeated, if its client was told its version; `other_batch` if that is another."""
     version = admitted.identity.version
     if version is None:
         return None
     known = Known(admitted.identity.proposal, version.stamp, version.origin, admitted.partitions)
     if check_of(context.digester, known, admitted.contents) != admitted.identity.check:
-        raise InvalidRequest(OTHER_BATCH)
+        raise other_batch(admitted)
     return known
+
+
+def other_batch(admitted: Admitted) -> InvalidRequest | OutcomeUnknown:
+    """The error for another batch than its identity says. It may be the same, but for a bucket that was
+    dropped and made anew since: its rows are others then."""
+    if any(row_bucket(each.row).startswith(LABEL_START) for each in admitted.contents):
+        return OutcomeUnknown(MADE_ANEW, None, admitted.identity)
+    return InvalidRequest(OTHER_BATCH)

@@ -83,11 +83,8 @@ class Batches:
             if len(self.open) >= BATCHES_MAX:
                 raise Overloaded(CROWDED)
             admitted = admit(self._context, request, now)
-        except RequestFailed as error:  # which says nothing of an earlier attempt
+        except (InvalidRequest, RequestFailed) as error:  # which says nothing of an earlier attempt
             self._refuse(outbox, request, doubting(request, error) if request.repeats else error)
-            return
-        except InvalidRequest as error:
-            self._refuse(outbox, request, error)
             return
         self._begin(outbox, request, admitted, now.monotonic, now)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 
-from basestore.batches.admission import OTHER_BATCH, Admitted, known_as
+from basestore.batches.admission import Admitted, known_as, other_batch
 from basestore.batches.course import Course, End, How
 from basestore.batches.part import APPLIED, Ended, Known, Part, check_of, part_row, versions_of
 from basestore.batches.round import Answers, Round
@@ -121,7 +121,7 @@ class Writing(Operation):
     # --- a repeated one --------------------------------------------------------------------------
 
     def repeat(self, now: Instant) -> None:
-        """InvalidRequest if it is another batch than it says."""
+        """`other_batch` if it is another than it says."""
         known = known_as(self._context, self._admitted)
         self._wait_until(self._deadline)
         if known is None:
@@ -164,7 +164,7 @@ class Writing(Operation):
             part = Part.of(row, record)
             known, check = part.known(row, record), part.check
         if check != check_of(self._context.digester, known, self._admitted.contents):
-            self._answer(InvalidRequest(OTHER_BATCH), now)
+            self._answer(other_batch(self._admitted), now)
             return
         number = facts_of(known, answers).numbers.get(known.partitions[0], 0)
         self._identity = Identity(known.proposal, Version(known.stamp, known.origin, number), check)
@@ -225,9 +225,16 @@ class Writing(Operation):
         self._answer(self._unknown("the node that was asked is stopping"), now)
 
 
-def doubting(request: WriteBatch, error: RequestFailed) -> OutcomeUnknown:
-    """Of a repetition that could not be begun."""
-    told = f"{error}. An earlier attempt may have been done, or may be yet: repeat it, or read its keys"
+def doubting(request: WriteBatch, error: InvalidRequest | RequestFailed) -> OutcomeUnknown:
+    """Of a repetition that could not be begun: to repeat what makes no sense, or does not any more, as in a
+    bucket that was dropped, tells no more."""
+    told, then = f"{error}", "repeat it, or read its keys"
+    if isinstance(error, InvalidRequest):
+        told, then = (
+            f"unknown: this repetition is refused: {error}",
+            "read its keys, in the buckets that there are",
+        )
+    told += f". An earlier attempt may have been done, or may be yet: {then}"
     return OutcomeUnknown(told, None, Identity.decode(request.identity))
 
 

@@ -37,16 +37,18 @@ class BatchWorld(RegisterWorld):
         return self._drawn.to_bytes(8)
 
     def batch(
-        self, at: int, values: dict[str, str | None], *, bucket: str = "default", timeout_s: float = 2.0,
-        level: int = Level.QUORUM, identity: bytes = b"", repeats: bool = False, ttl_s: float = 0.0,
+        self, at: int, values: dict[str, str | None], *, bucket: str | dict[str, str] = "default",
+        timeout_s: float = 2.0, level: int = Level.QUORUM, identity: bytes = b"", repeats: bool = False,
+        ttl_s: float = 0.0,
     ) -> Call:  # fmt: skip
-        """Ask a node to write this; None deletes. Nothing moves yet."""
+        """Ask a node to write this, in one bucket or, by key, in several; None deletes. Nothing moves yet."""
         identity = identity or self.identity()
         keys, ttl_ms = [key.encode() for key in values], round(ttl_s * 1e3)
+        buckets = [bucket if isinstance(bucket, str) else bucket[key] for key in values]
 
         def make(request: int) -> Message:
             return WriteBatch(
-                request, level, round(timeout_s * 1e3), identity, repeats, [bucket] * len(keys), keys,
+                request, level, round(timeout_s * 1e3), identity, repeats, buckets, keys,
                 [DELETE if value is None else SET for value in values.values()],
                 [(value or "").encode() for value in values.values()],
                 [0 if value is None else ttl_ms for value in values.values()],

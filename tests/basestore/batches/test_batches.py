@@ -12,6 +12,7 @@ from basestore.protocol.groups import COMMIT, AskPart, HoldPart
 from basestore.protocol.limits import BATCHES_SINCE
 from basestore.repair.version import Identity, Version
 from tests.worlds.batches import BatchWorld, holds, says
+from tests.worlds.changing import create, drop
 
 
 def values(world: BatchWorld) -> dict[str, str | None]:
@@ -167,6 +168,31 @@ class TestUnknown:
             failed = world.refused(1, other, identity=identity, repeats=True)
             assert failed.code == InvalidRequest.code
             assert "this is not the batch with that identity" in failed.text
+
+    @pytest.mark.parametrize("anew", [False, True], ids=["dropped", "and made anew"])
+    @pytest.mark.parametrize("known", [8, 40])
+    def test_where_a_bucket_was_dropped_since_it_stays_unknown(self, known: int, anew: bool) -> None:
+        """It is applied in the other."""
+        world = BatchWorld(reconcile=True)
+        create(world, "carts")
+        here, there = world.key_in(0), world.key_in(1)
+        world.lose = says(AskPart)
+        asked: dict[str, Any] = {"bucket": {here: "default", there: "carts"}, "timeout_s": 1.0}
+        failed = world.refused(0, {here: "1", there: "2"}, **asked)
+        assert failed.code == OutcomeUnknown.code
+        drop(world, "carts")
+        world.lose = lambda sent: False
+        world.over()
+        assert world.look(1, here).text == "1"
+        if anew:
+            create(world, "carts")
+        asked |= {"identity": failed.identity[:known], "repeats": True}
+        failed = world.refused(1, {here: "1", there: "2"}, **asked)
+        assert failed.code == OutcomeUnknown.code
+        assert Identity.decode(failed.identity).proposal == world.drawn
+        told = "made anew since" if anew else "there is no bucket 'carts'"
+        assert told in failed.text
+        assert "ead its keys, " in failed.text
 
     def test_a_repetition_that_is_not_begun_says_nothing_of_the_first(self) -> None:
         world = BatchWorld()
