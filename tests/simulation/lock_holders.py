@@ -145,10 +145,11 @@ class LockHolder:
     def _give(self, lock: str, wanted: Wanted, tenure: Tenure) -> Steps:
         self.world.let_go(self, lock)  # it does not believe any more from when it gives it back
         try:
-            given = yield from lease.giving(self._calls, wanted, tenure)
-            self.world.counts["locks: given back" if given else "locks: not its own any more"] += 1
+            yield from lease.giving(self._calls, wanted, tenure)
         except BasestoreError as error:
             self._count("not given back", error)
+        else:
+            self.world.counts["locks: given back"] += 1
 
     def _add_ephemeral(self, lock: str, wanted: Wanted, tenure: Tenure) -> Steps:
         key = "cas", b"e%d-%d" % (self.index, self.stream.below(2))

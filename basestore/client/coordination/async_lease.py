@@ -2,7 +2,7 @@
 
 A task renews it behind the block. When it cannot be believed in any more the block is cancelled, and
 LeaseLost is raised behind it: nothing goes on under a lease that is lost, but what does not wait for
-anything.
+anything. Such a block cannot be cancelled; once it has ended LeaseLost is raised all the same.
 """
 
 from collections.abc import Awaitable, Callable
@@ -108,6 +108,8 @@ class Lease:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        if error is None and self._lost is None and boot_s() >= self._held.believed_until_s:
+            self._lost = not_renewed(self.name)  # it has waited for nothing, so the task was not heard
         self._tasks.cancel_scope.cancel()
         # What the block has raised goes on as it is; that it was cancelled from here ends here.
         cancelled = isinstance(error, anyio.get_cancelled_exc_class())
@@ -117,14 +119,17 @@ class Lease:
         finally:  # who was cancelled from further outside has no more use for it
             if self._lost is None:
                 with anyio.move_on_after(GIVING_S, shield=True):
-                    await self._give()
+                    await self._give(tells=error is None)
         if self._lost is not None:
             raise self._lost
         return cancelled and ended
 
-    async def _give(self) -> None:
+    async def _give(self, *, tells: bool) -> None:
+        """`tells`: if it is not this holder's any more, it was lost."""
         try:
             await carried(giving(self._asks, self._wanted, self._held), self._ask)
+        except LeaseLost as error:
+            self._lost = error if tells else None
         except BasestoreError:
             return  # it ends by itself, a little later
 

@@ -7,7 +7,7 @@ they wait:
     taking      until the lock is held, or has been by others for longer than one waits (LockHeld)
     renewing    once; as often as needed while errors pass. LeaseLost if another has the lock
     changing    the ephemeral keys, in one transaction with the row of the lock that names them
-    giving      back: the lock is free, and its ephemeral keys go
+    giving      back: the lock is free, and its ephemeral keys go. LeaseLost as well
 
 A request whose outcome is not known is not repeated as itself: what the row holds then shows whether it was
 done, for it names its holder.
@@ -33,6 +33,7 @@ from basestore.repair.version import Version
 from basestore.results.receipts import ReadResult, Receipt
 
 AGAIN_S: Final = 0.1  # after an error that may pass
+GIVING_TRIES: Final = 5
 WHATEVER: Final = b""
 _BOOT: Final = getattr(time, "CLOCK_BOOTTIME", None)
 Steps = Generator[Any, Any, Any]
@@ -195,17 +196,27 @@ def changing(
 
 
 def giving(asks: Asks, wanted: Wanted, tenure: Tenure) -> Steps:
-    """Whether it was this holder's still, and is given back."""
-    free = tenure.row.free.encode()
-    if tenure.row.keys:
-        rows = [Row(LOCKS, wanted.name, SET, tenure.version.encode(), free, 0), *_ended(tenure.row.keys)]
-        try:
-            yield asks.commit(rows, wanted.timeout_s)
-        except Conflict:
-            return False
-        return True
-    receipt: Receipt = yield asks.write_lock(wanted.name, free, tenure.version)
-    return bool(receipt)
+    """LeaseLost if another has it, or somebody has ended it. The row may be another one by a renewal of which
+    nobody has heard. If others are at it again and again it ends by itself, a little later."""
+    for _ in range(GIVING_TRIES):
+        free, before = tenure.row.free.encode(), tenure.version
+        if tenure.row.keys:
+            rows = [Row(LOCKS, wanted.name, SET, before.encode(), free, 0), *_ended(tenure.row.keys)]
+            try:
+                yield asks.commit(rows, wanted.timeout_s)
+            except Conflict:
+                found: ReadResult = yield asks.read_lock(wanted.name)
+                value, version = found.value, found.version
+            else:
+                return
+        else:
+            receipt: Receipt = yield asks.write_lock(wanted.name, free, before)
+            if receipt:
+                return
+            value, version = receipt.value, receipt.superseded_by
+        _found_anew(wanted.name, tenure, value, version)
+        if tenure.version == before:
+            yield AGAIN_S
 
 
 # --- errors ------------------------------------------------------------------------------------------

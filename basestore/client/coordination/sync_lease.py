@@ -5,6 +5,7 @@ which raises LeaseLost; and what it writes it had better fence.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Self
@@ -115,15 +116,19 @@ class SyncLease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with suppress(LeaseLost):
+            self.check()  # by this moment: the last renewal may take its time
         self._over.set()
         self._keeper.join()
-        if error is None:
-            self.check()
         if self._lost is None:
             try:
                 carried(giving(self._asks, self._wanted, self._held), self._ask, Event())
+            except LeaseLost as lost:
+                self._lost = lost
             except BasestoreError:
                 return  # it ends by itself, a little later
+        if error is None and self._lost is not None:
+            raise self._lost  # else what the block has raised goes on
 
     def _keep(self) -> None:
         """Renew it in time, until the block ends, or it is lost."""

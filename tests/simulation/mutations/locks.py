@@ -35,7 +35,7 @@ of_locks(
 )  # fmt: skip
 of_locks(
     "locks: a lock that is given back forgets its tokens", LAW, lease, "giving",
-    "free = tenure.row.free.encode()", "free = tenure.row.free._replace(token=1).encode()",
+    "free, before = tenure.row.free.encode()", "free, before = tenure.row.free._replace(token=1).encode()",
 )  # fmt: skip
 of_locks(
     "locks: a fence that is passed holds nevertheless", LAW, Transaction, "_holds",

@@ -104,6 +104,15 @@ class TestLock:
         assert held is not None
         assert held.owner == "n7"
 
+    def test_where_it_was_lost_and_the_command_has_ended_before_that_was_heard_it_is_told(
+        self, node: FakeNode, registers: TransactionRegisters
+    ) -> None:
+        with started(node, "lock", "jobs", "--", "sh", "-c", BUSY) as holder:
+            holder.wait_for("begun", holder.stdout)
+            registers.take("n7")
+            assert holder.end(signal.SIGTERM) == 4
+            assert "held by n7 now" in holder.stderr[0]
+
     def test_sigterm_is_for_the_command(self, node: FakeNode, registers: TransactionRegisters) -> None:
         with started(node, "lock", "jobs", "--", "sh", "-c", BUSY) as holder:
             holder.wait_for("begun", holder.stdout)

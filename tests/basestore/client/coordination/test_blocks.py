@@ -13,6 +13,8 @@ import pytest
 
 import basestore
 from basestore import sync
+from basestore.client.coordination import async_lease, sync_lease
+from basestore.client.coordination.lease import boot_s
 from basestore.errors import (
     Conflict,
     FencedOff,
@@ -373,6 +375,48 @@ class TestLeaseThatIsLost:
         assert held is not None
         assert not held.holder
 
+    @flavours
+    @pytest.mark.parametrize("own", [False, True], ids=["it ends", "it raises"])
+    def test_a_block_that_has_not_heard_of_it_is_told_at_its_end(
+        self, flavour: str, node: FakeNode, registers: TransactionRegisters, own: bool
+    ) -> None:
+        """Nothing is renewed meanwhile. What it raises itself goes on."""
+
+        async def body(store: Any) -> None:
+            async def work() -> None:
+                async with store.lease("jobs"):
+                    registers.take("n7")
+                    if own:
+                        raise ValueError("its own")
+
+            with pytest.raises(ValueError if own else LeaseLost, match="own" if own else "held by n7 now"):
+                await work()
+
+        run(flavour, node, body)
+        held = registers.lock()
+        assert held is not None
+        assert held.owner == "n7"
+
+    @flavours
+    @pytest.mark.parametrize("own", [False, True], ids=["it ends", "it raises"])
+    def test_a_block_that_lets_nothing_else_run_is_told_at_its_end(
+        self, flavour: str, node: FakeNode, monkeypatch: pytest.MonkeyPatch, own: bool
+    ) -> None:
+        """For longer than the lease is believed in, as by a machine that is asleep."""
+
+        async def body(store: Any) -> None:
+            async def work() -> None:
+                async with store.lease("jobs", seconds=10):
+                    for module in (async_lease, sync_lease):
+                        monkeypatch.setattr(module, "boot_s", lambda: boot_s() + 8.0)
+                    if own:
+                        raise ValueError("its own")
+
+            with pytest.raises(ValueError if own else LeaseLost, match="own" if own else "not be renewed"):
+                await work()
+
+        run(flavour, node, body)
+
     @pytest.mark.parametrize("how", ["taken", "silent"])
     def test_a_thread_finds_out_by_asking_and_at_the_end(
         self, node: FakeNode, registers: TransactionRegisters, how: str
@@ -417,7 +461,7 @@ class TestFence:
     def test_a_write_is_done_only_while_the_lock_is_held_for_it(
         self, flavour: str, node: FakeNode, registers: TransactionRegisters
     ) -> None:
-        async def body(store: Any) -> None:
+        async def work(store: Any) -> None:
             async with store.lease("jobs") as lease:
                 receipt = await store.set("k", "1", bucket="cas", fence=lease)
                 assert receipt
@@ -431,6 +475,10 @@ class TestFence:
                     with pytest.raises(FencedOff, match="nothing was done"):
                         await write
                 assert await store.delete("k", bucket="cas", fence="jobs:2")
+
+        async def body(store: Any) -> None:
+            with pytest.raises(LeaseLost):
+                await work(store)
 
         run(flavour, node, body)
         assert asked(registers, Commit)[0].kinds == [SET, HELD]

@@ -135,7 +135,7 @@ class TestTaking:
         for token in (1, 2, 3):
             tenure = taken(lock, wait_s=0)
             assert (tenure.row.token, lock.row.holder) == (token, A)
-            assert Hand().carry(giving(lock, wanted(), tenure), lock)
+            Hand().carry(giving(lock, wanted(), tenure), lock)
             assert (lock.row.token, lock.row.holder) == (token, b"")
 
     def test_what_another_holds_is_not(self) -> None:
@@ -203,7 +203,8 @@ class TestKeeping:
         taken(lock, B)
         with pytest.raises(LeaseLost, match="held by me now"):
             Hand().carry(renewing(lock, b"jobs", tenure), lock)
-        assert not Hand().carry(giving(lock, wanted(), tenure), lock)
+        with pytest.raises(LeaseLost, match="held by me now"):
+            Hand().carry(giving(lock, wanted(), tenure), lock)
         assert lock.row.holder == B
 
     def test_two_never_believe_at_once_though_one_clock_is_a_quarter_faster(self) -> None:
@@ -310,7 +311,7 @@ class TestGiving:
         Hand().carry(
             changing(lock, wanted(), tenure, TestChanging.CHANGE), lock
         )  # fmt: skip
-        assert Hand().carry(giving(lock, wanted(), tenure), lock)
+        Hand().carry(giving(lock, wanted(), tenure), lock)
         assert (lock.row.holder, lock.row.keys, lock.keys) == (b"", (), {})
 
     def test_what_another_has_with_its_keys_is_left(self) -> None:
@@ -319,8 +320,40 @@ class TestGiving:
         Hand().carry(changing(lock, wanted(), tenure, TestChanging.CHANGE), lock)
         taken(lock, B)
         lock.keys["cas", b"here"] = b"of another"
-        assert not Hand().carry(giving(lock, wanted(), tenure), lock)
+        with pytest.raises(LeaseLost, match="held by me now"):
+            Hand().carry(giving(lock, wanted(), tenure), lock)
         assert (lock.row.holder, lock.keys) == (B, {("cas", b"here"): b"of another"})
+
+    @pytest.mark.parametrize("ephemeral", [False, True])
+    def test_a_renewal_of_which_nobody_has_heard_keeps_it_from_nothing(self, ephemeral: bool) -> None:
+        lock = Lock()
+        tenure = taken(lock)
+        if ephemeral:
+            Hand().carry(changing(lock, wanted(), tenure, TestChanging.CHANGE), lock)
+        taken_again(lock)
+        Hand().carry(giving(lock, wanted(), tenure), lock)
+        assert (lock.row.holder, lock.keys) == (b"", {})
+
+    def test_who_has_ended_it_has_taken_it_from_this_holder(self) -> None:
+        lock = Lock()
+        tenure = taken(lock)
+        lock.value, lock.number = lock.row.free.encode(), lock.number + 1
+        with pytest.raises(LeaseLost, match="held by nobody now"):
+            Hand().carry(giving(lock, wanted(), tenure), lock)
+
+    def test_what_comes_between_is_waited_out_for_a_while(self) -> None:
+        lock, hand = Lock(), Hand()
+        tenure = taken(lock)
+        Hand().carry(changing(lock, wanted(), tenure, TestChanging.CHANGE), lock)
+        lock.fails = [Conflict("conflict")]
+        hand.carry(giving(lock, wanted(), tenure), lock)
+        assert lock.row.holder == b""
+        tenure = taken(lock)
+        Hand().carry(changing(lock, wanted(), tenure, TestChanging.CHANGE), lock)
+        lock.fails = [Conflict("conflict"), None] * 1000
+        hand.carry(giving(lock, wanted(), tenure), lock)
+        assert lock.row.holder == A
+        assert 0 < hand.now < 2
 
 
 class TestClaim:
