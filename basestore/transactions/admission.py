@@ -53,10 +53,34 @@ def admit(context: Context, request: Commit, now: Instant) -> list[Part]:
     check_room(context, size + SMALL_BYTES * len(request.keys), now)
     if context.group_commit.wary:
         check_disk(context, tombstone=False)
-    parts = [_part(context, request, at) for at in range(len(request.keys))]
+    parts = [
+        _part(context, request, at)
+        for at in range(len(request.keys))
+        if not _went_with_its_bucket(context, request, at)
+    ]
     if len({part.row for part in parts}) < len(parts):
         raise InvalidRequest(f"a key stands twice in the transaction; {NOTHING_DONE}. Name each key once")
     return parts
+
+
+def _went_with_its_bucket(context: Context, request: Commit, at: int) -> bool:
+    """Whether this deletes an ephemeral key that is there no more, with the row of the lock that names it:
+    else such a lock could neither be given back nor taken."""
+    return (
+        request.kinds[at] == DELETE
+        and not request.expected[at]
+        and holds_registers(context, request.buckets[at]) is False
+        and (LOCKS, SET) in zip(request.buckets, request.kinds, strict=True)
+    )
+
+
+def holds_registers(context: Context, bucket: str) -> bool | None:
+    """Whether there is a bucket of this name that transactions write to; None where it may be that this node
+    has not heard of it yet."""
+    named = context.buckets.asked_for(bucket)
+    if named is None:
+        return None if context.peers.unknowing() or context.peers.behind else False
+    return named.rule.serial and not named.rule.immutable
 
 
 def _part(context: Context, request: Commit, at: int) -> Part:

@@ -18,6 +18,7 @@ from basestore.repair.rule import Rule
 from basestore.repair.version import Record
 from basestore.replica.replica import Replica
 from basestore.topology.buckets import LOCKED
+from basestore.transactions.admission import holds_registers
 from basestore.transactions.leftovers import Sweep, is_home
 from basestore.transactions.transaction import Begin, Part
 
@@ -82,14 +83,17 @@ class EndedLeases:
             self._end(row, record, holding, now)
 
     def _end(self, row: bytes, record: Record, holding: Holding, now: Instant) -> None:
-        """If it is still the same."""
+        """If it is still the same. Ephemeral keys in buckets that were dropped are gone."""
         buckets, context = self._context.buckets, self._context
         freed = Content(row, holding.free.encode(), 0, False, Rule.REGISTER)
         parts = [Part(row, buckets.row_name(row), record.known_as, freed)]
         for bucket, key in holding.keys:
-            named = buckets.by_name.get(bucket)
-            if named is not None and named.rule.serial and not named.rule.immutable:
+            holds = holds_registers(context, bucket)
+            if holds is None:  # or it would stay
+                return
+            if holds:
                 gone = context.row(bucket, key)
-                parts.append(Part(gone, buckets.row_name(gone), b"", Content(gone, b"", 0, True, named.rule)))
+                deleted = Content(gone, b"", 0, True, Rule.REGISTER)
+                parts.append(Part(gone, buckets.row_name(gone), b"", deleted))
         context.metrics.count("leases_ended")
         self._begin(parts, ENDING_S, now)

@@ -11,6 +11,7 @@ from basestore.protocol.client import HELD, HOLDS_NOTHING, SET, Committed, Faile
 from basestore.topology.buckets import LOCKED
 from basestore.transactions import ended_leases, transaction
 from basestore.transactions.transaction import Phase
+from tests.worlds.changing import create, drop
 from tests.worlds.transacting import left_unheard
 from tests.worlds.transactions import WHATEVER, Step, TransactionWorld, sets
 
@@ -49,6 +50,22 @@ class TestEnded:
             free = lock_of(world, "jobs", at)
             assert (free.token, free.holder, free.keys) == (3, b"", ())
             assert world.found_at(at, "e") is None
+
+    def test_what_was_ephemeral_in_a_bucket_that_is_dropped_is_in_nobodys_way(self) -> None:
+        world = TransactionWorld()
+        create(world, "carts", rule="register")
+        drop(world, "carts")
+        world.run(1.0)
+        world.committed(0, takes("jobs", held(3, (("carts", b"e"), ("cas", b"e")))), sets("e", "here"))
+        home = world.node(world.home("jobs", STORED))
+        world.run(0.2)
+        home.peers.tell_epoch(home.peers.others[0].index, home.peers.epoch + 1)
+        world.run(ENDED_S + SLACK_S)
+        assert lock_of(world, "jobs").holder  # who is behind does not know which buckets there are
+        home.peers.tell_epoch(home.peers.others[0].index, home.peers.epoch)
+        world.run(2 * ENDED_S + SLACK_S)
+        assert not lock_of(world, "jobs").holder
+        assert world.found_at(1, "e") is None
 
     def test_one_that_is_renewed_stays(self) -> None:
         world = TransactionWorld()
