@@ -4,7 +4,9 @@ The home of a lock's row looks at it now and then. One that has not changed for 
 by this node's own clock, is ended as anybody would who wants the lock (`basestore/leases.py`): in one
 transaction the lock is free, if its row is still the same, and its ephemeral keys go.
 
-Owns since when each row is seen unchanged; who has just become the home counts anew.
+Owns since when each row is seen unchanged; who has just become the home counts anew. Of a partition it
+remembers so many rows at once (SEEN_MAX). Where more are held, one that was renewed leaves its place to
+another: what the dead have held is never renewed, so it comes to have one, and keeps it until it is ended.
 """
 
 from typing import Final
@@ -42,7 +44,7 @@ class EndedLeases:
 
     @property
     def held(self) -> int:
-        """How many locks were held when they were looked at last."""
+        """How many locks were held when they were looked at last, of those that are remembered."""
         return sum(map(len, self._seen.values()))
 
     def tick(self, now: Instant) -> None:
@@ -70,16 +72,17 @@ class EndedLeases:
                 self._look(row, record, seen, now)
 
     def _look(self, row: bytes, record: Record, seen: Seen, now: Instant) -> None:
-        version, since_s = seen.get(row, (b"", 0.0))
+        full, (version, since_s) = len(seen) >= SEEN_MAX, seen.get(row, (b"", 0.0))
         if version != record.known_as:
-            if len(seen) >= SEEN_MAX:
-                seen.pop(next(iter(seen)))
-            seen[row] = record.known_as, now.monotonic
+            if full:
+                seen.pop(row, None)
+            else:
+                seen[row] = record.known_as, now.monotonic
             return
         holding = Holding.decode(record.value)
         if self._room and now.monotonic - since_s > ENDED * holding.lease_ms / 1e3:
             self._room -= 1
-            seen[row] = version, now.monotonic  # if it fails, once more after as long
+            del seen[row]  # if it fails, once more after as long
             self._end(row, record, holding, now)
 
     def _end(self, row: bytes, record: Record, holding: Holding, now: Instant) -> None:

@@ -93,6 +93,18 @@ class TestEnded:
             world.committed(0, takes(name, held()))
         world.until(lambda: not any(lock_of(world, name).holder for name in names), 60.0)
 
+    def test_of_more_than_can_be_remembered_all_are_ended(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ended_leases, "SEEN_MAX", 2)
+        world = TransactionWorld(partitions=1)
+        renewed, left = ["lock 0", "lock 1"], ["lock 2", "lock 3", "lock 4"]
+        for name in (*renewed, *left):
+            world.committed(0, takes(name, held()))
+        for _ in range(24):
+            for name in renewed:
+                world.committed(0, takes(name, held()))
+            world.run(0.5)
+        assert [bool(lock_of(world, name).holder) for name in (*renewed, *left)] == [True] * 2 + [False] * 3
+
     def test_another_home_counts_anew(self) -> None:
         world = TransactionWorld()
         world.committed(0, takes("jobs", held()))
