@@ -34,7 +34,7 @@ REGISTER, AGREED, ONCE = "cas", "agreed", "once"
 DRIFT_MS_MAX = 500
 OFFSET_MS_MAX = 40  # by how much a clock is wrong
 TIMEOUT_MS = 1000
-PATIENT_MS = 3000  # of who waits behind a transaction
+PATIENT_MS = 3000  # of a transaction, so that its time is not what ends it; and of who waits behind one
 CALL_S_MIN, CALL_S_MAX = 0.0001, 0.0003  # from a client to its node
 READY_S = 60.0
 PATIENCE_S = 60.0
@@ -81,7 +81,7 @@ class Client:
             [0] * count,
         )  # fmt: skip
         what = " ".join(f"{key}={value}" for key, value in writes.items())
-        return self.ask(f"transaction {what}", lambda at: Commit(at, TIMEOUT_MS, *told), Level.SERIAL)
+        return self.ask(f"transaction {what}", lambda at: Commit(at, PATIENT_MS, *told), Level.SERIAL)
 
     def ask(self, what: str, make: Callable[[int], Message], level: Level = Level.ONE) -> "Pending":
         """Send what is made for an id."""

@@ -22,6 +22,7 @@ from basestore.drill.transfer import NEW, NEWER, NODES, OLD, Transfer
 
 SUMMARY: Final = "Who decides when the network parts during a commit: in three-phase commit, and here."
 LOOK_S: Final = 10.0
+ABORTS: Final = "transaction_aborts"  # counted by who has had that decided
 __all__ = ["NODES", "SUMMARY", "play"]
 
 
@@ -83,6 +84,7 @@ class _ThreePhase:
         protocol.clockwork.run(lambda: n2.state is n3.state is State.VOTED, 1.0)
         protocol.part(n3.name)
         protocol.rest(LOOK_S)
+        _read(protocol)
         report.tell(
             f"Both have voted, and the network parts before n3 is told to prepare. {LOOK_S:.0f} s later n2 "
             f"has {n2.state.value}, and n3 has {n3.state.value}.",
@@ -95,11 +97,15 @@ class _ThreePhase:
         )
         protocol.heal()
         protocol.rest(LOOK_S)
+        told = _read(protocol)
+        words = [" and ".join(map(repr, each)) for each in told]
         report.claim(
             "and stay so when it heals",
-            holds=(n2.value, n3.value) == (AFTER, BEFORE),
-            found=f"each has told its clients: n2 holds {n2.value!r}, and n3 {n3.value!r}, for good",
+            holds=told == [[AFTER] * 2, [BEFORE] * 2],
+            found=f"before that, and {LOOK_S:.0f} s after, who reads is told {words[0]} by n2, and "
+            f"{words[1]} by n3",
         )
+        report.note(told=told)
 
     def _majority(self) -> None:
         simulation, report, transfer = self._simulation, self._report, self._transfer
@@ -138,7 +144,9 @@ class _ThreePhase:
         pending = transfer.begin(transfer.far, NEWER)
         transfer.until_laid()
         simulation.part(self._left, self._right)
+        aborts = simulation.counted(ABORTS)
         reads = simulation.answers(*transfer.reads(transfer.near))
+        aborts = simulation.counted(ABORTS) - aborts
         (answer,) = simulation.answers(pending)
         report.tell(
             f"The same with {NEWER!r}, asked of {who}, which is alone before it could have that decided. Its "
@@ -146,11 +154,16 @@ class _ThreePhase:
             [answer],
         )
         transfer.table(report, reads)
-        transfer.claim_found(report, "the majority ends what the minority cannot decide", reads, OLD)
+        report.claim(
+            "the majority ends what the minority cannot decide",
+            holds=[each.value for each in reads] == [OLD, OLD] and aborts > 0,
+            found=f"{asker} finds {reads[0].value!r} and {reads[1].value!r}; ABORTED was decided "
+            f"{aborts} time{'s' * (aborts != 1)}",
+        )
         report.claim(
             "the minority does not claim to have committed it",
             holds=answer.outcome != COMMITTED,
-            found=f"who had asked {who} is told: {answer.words}",
+            found=f"who had asked {who} is told, after {answer.took_s:.2f} s: {answer.words}",
         )
         self._heal()
         transfer.claim_same(report, "when it heals that too has one outcome, everywhere", OLD)
@@ -158,3 +171,10 @@ class _ThreePhase:
     def _heal(self) -> None:
         self._simulation.heal()
         self._simulation.await_meeting(self._left, self._right)
+
+
+def _read(protocol: Protocol) -> list[list[str]]:
+    """Somebody reads the key of each site. What each has told so far."""
+    for site in protocol.sites:
+        site.read()
+    return [[value for _, _, value in site.answered] for site in protocol.sites]

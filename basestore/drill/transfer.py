@@ -11,6 +11,7 @@ from basestore.drill.network import DELAY_S_MIN
 from basestore.drill.report import Report
 from basestore.drill.simulation import REGISTER, Client, Pending, Simulation
 from basestore.repair.version import Version
+from basestore.transactions.decisions import decision_row
 from basestore.transactions.transaction import Phase
 
 NODES: Final = 3
@@ -61,6 +62,20 @@ class Transfer:
             "the transaction comes to be decided",
         )
         self._simulation.rest(LEFT_S)
+
+    def until_accepted(self, at: int) -> tuple[int, int]:
+        """All nodes but this, which has asked them to, have accepted what decides it. How many that are; and
+        how many of all know that it is decided."""
+        machines = self._simulation.machines
+        asker, others = machines[at].node, [each.node for each in machines if each is not machines[at]]
+        (transaction,) = asker.transactions.open
+        row = decision_row(asker.context, transaction.id)
+
+        def accepted() -> int:
+            return sum(bool(each.registers.acceptors.standing(row)[0].accepted) for each in others)
+
+        self._simulation.moment(lambda: accepted() == len(others), "all others accept what decides it")
+        return accepted(), sum(each.node.replica.record(row) is not None for each in machines)
 
     def reads(self, at: int) -> list[Pending]:
         """The client there asks for both keys."""

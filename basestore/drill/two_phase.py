@@ -10,7 +10,8 @@ Lamport, "Consensus on Transaction Commit", 2006).
                                                     COMMITTED was; and does what that says
 """
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from basestore.drill.answers import COMMITTED, Answer
 from basestore.drill.clockwork import Clockwork
@@ -22,9 +23,22 @@ from basestore.drill.textbook import BEFORE, Protocol, State
 from basestore.drill.transfer import NEW, NEWER, NODES, OLD, Transfer, slowest_s
 
 SUMMARY: Final = "Who waits for whom when the coordinator of a commit stops: in two-phase commit, and here."
-AWAY_S: Final = 30.0  # for which the coordinator of the textbook is
+AWAY_S: Final = (3.0, 30.0, 300.0)  # for which the coordinator of the textbook is, each time anew
 WAIT_S_MAX: Final = 2.0 + 3 * 2 * DELAY_S_MAX + 0.1  # 2 s, three round trips, and turns and disks on the way
 __all__ = ["NODES", "SUMMARY", "play"]
+
+
+class Away(NamedTuple):
+    """What was seen of the textbook, whose coordinator was away for so long. `waiting`: reads without an
+    answer behind that; `asked`: how often the sites have asked how it has ended; `locked`: sites that did not
+    know even then; `waited_s`: of each read, once it was back; `values`: that the keys have in the end."""
+
+    away_s: float
+    waiting: int
+    asked: int
+    locked: int
+    waited_s: list[float]
+    values: list[str]
 
 
 def play(simulation: Simulation, report: Report) -> None:
@@ -48,39 +62,49 @@ class _TwoPhase:
     # --- acts --------------------------------------------------------------------------------
 
     def _textbook(self) -> None:
-        report, protocol = self._report, Protocol(2, Clockwork(), self._simulation.chance("textbook"))
+        report = self._report
         report.act("Two-phase commit, as in textbooks: the coordinator stops behind the votes")
-        sites, coordinator, clockwork = protocol.sites, protocol.coordinator, protocol.clockwork
-        coordinator.begin()
-        clockwork.run(lambda: all(site.state is State.VOTED for site in sites), 1.0)
-        coordinator.stopped = True
-        for site in sites:
-            site.read()
-        protocol.rest(AWAY_S)
-        waiting, asked = [len(site.waiting) for site in sites], sum(site.asked for site in sites)
-        names = " and ".join(site.name for site in sites)
+        seen = [self._away(away_s) for away_s in AWAY_S]
+        times = _listed(f"{each.away_s:.0f}" for each in seen)
         report.tell(
-            f"In a world of its own n1 coordinates, and {names} hold a key each. Both have voted, and have "
-            f"locked their keys, when n1 stops. Somebody reads each key. Both sites ask each other, and n1, "
-            f"how it has ended: {asked} times in {AWAY_S:.0f} s.",
-            waiting=waiting, asked=asked,
+            f"In a world of its own n1 coordinates, and n2 and n3 hold a key each. Both have voted, and have "
+            f"locked their keys, when n1 stops: for {times} s, each time anew. Somebody reads each key. Both "
+            f"sites ask each other, and n1, how it has ended: {_listed(each.asked for each in seen)} times.",
+            waiting=[each.waiting for each in seen], asked=[each.asked for each in seen],
         )  # fmt: skip
         report.claim(
             "in two-phase commit all wait for as long as the coordinator is away",
-            holds=waiting == [1, 1] and asked > 2 and all(site.state is State.VOTED for site in sites),
-            found=f"{sum(waiting)} of 2 reads are not answered after {AWAY_S:.0f} s: n1 may have decided "
-            f"either, and nobody else knows",
+            holds=all(each.waiting == each.locked == 2 < each.asked for each in seen),
+            found=f"of 2 reads {_listed(each.waiting for each in seen)} are not answered after {times} s: n1 "
+            f"may have decided either, and neither site knows",
         )
+        least_s = [min(each.waited_s, default=0.0) for each in seen]
+        report.claim(
+            "it goes on only with the coordinator",
+            holds=all(
+                len(each.waited_s) == 2 and least >= each.away_s and each.values == [BEFORE] * 2
+                for each, least in zip(seen, least_s, strict=True)
+            ),
+            found=f"n1 is back, and aborts what it had not decided; the reads were answered after "
+            f"{_listed(f'{each:.1f}' for each in least_s)} s",
+        )
+        report.note(waited_s=[[round(each, 6) for each in one.waited_s] for one in seen])
+
+    def _away(self, away_s: float) -> Away:
+        protocol = Protocol(2, Clockwork(), self._simulation.chance(f"textbook, away for {away_s:g} s"))
+        sites, coordinator = protocol.sites, protocol.coordinator
+        coordinator.begin()
+        protocol.clockwork.run(lambda: all(site.state is State.VOTED for site in sites), 1.0)
+        coordinator.stopped = True
+        for site in sites:
+            site.read()
+        protocol.rest(away_s)
+        waiting, asked = sum(len(site.waiting) for site in sites), sum(site.asked for site in sites)
+        locked = sum(site.state is State.VOTED for site in sites)
         coordinator.recover()
         protocol.rest(1.0)
         waited_s = [end_s - begun_s for site in sites for begun_s, end_s, _ in site.answered]
-        report.claim(
-            "it goes on only with the coordinator",
-            holds=len(waited_s) == 2 and min(waited_s) >= AWAY_S and {s.value for s in sites} == {BEFORE},
-            found=f"n1 is back, and aborts what it had not decided; the reads were answered after "
-            f"{min(waited_s, default=0.0):.1f} s",
-        )
-        report.note(waited_s=[round(each, 6) for each in waited_s])
+        return Away(away_s, waiting, asked, locked, waited_s, [site.value for site in sites])
 
     def _undecided(self) -> None:
         simulation, report, transfer = self._simulation, self._report, self._transfer
@@ -118,13 +142,16 @@ class _TwoPhase:
         others = tuple(at for at in range(NODES) if at != self._at)
         simulation.part((self._at,), others)  # what it has said is on its way
         simulation.machines[self._at].pause()
+        accepted, know = transfer.until_accepted(self._at)
         reads = simulation.answers(*transfer.reads(self._asker))
         self._tell_reads(
             f"Again, with {NEWER!r}. {who} has asked all for the decision, and hears no answer: it is cut "
-            f"off, and stops. A majority takes the decision, and no node knows that.",
+            f"off, and stops. {accepted} of {NODES} nodes accept the decision, and {know} know that it is "
+            f"one.",
             reads,
         )
-        self._claim_waits("who meets it finds out what was decided, in the same time", reads)
+        report.note(accepted=accepted, know=know)
+        self._claim_waits("who meets it finds out what was decided, and no later", reads)
         transfer.claim_found(report, "what was decided is done, by whoever meets it", reads, NEWER)
         simulation.machines[self._at].resume()
         simulation.heal()
@@ -146,3 +173,9 @@ class _TwoPhase:
         self._report.claim(
             claim, holds=slowest_s(reads) <= WAIT_S_MAX, found=f"after {slowest_s(reads):.3f} s"
         )
+
+
+def _listed(each: Iterable[object]) -> str:
+    """As 3, 30 and 300."""
+    *first, last = map(str, each)
+    return f"{', '.join(first)} and {last}"

@@ -33,8 +33,10 @@ from basestore.handoff.delivery import Delivery
 from basestore.handoff.hints import Hints
 from basestore.registers import records
 from basestore.repair.compare_and_set import Attempt, Condition, Next
+from basestore.repair.intents import ABORTED, decided
 from basestore.repair.rule import Rule
-from basestore.transactions import helping
+from basestore.transactions import helping, transaction
+from basestore.transactions.decisions import commit
 
 SEED = 3
 NEAR, FAR = "n1", "n2"  # as `drill/transfer.py` names them, by this seed
@@ -191,6 +193,21 @@ def once_asked(value: str, then: Break) -> Break:
     return put
 
 
+def undo_unasked(patch: Patch) -> None:
+    """Who meets an intent of what is not decided undoes it, and has not decided that it is aborted."""
+    patch.setattr(helping, "decided", lambda record: decided(record) or ABORTED)
+
+
+def commit_whatever(patch: Patch) -> None:
+    """A coordinator has it committed whatever was decided: under any ballot, as anybody writes a register."""
+    patch.setattr(transaction, "commit", lambda *given: commit(*given)._replace(ballot=b""))
+
+
+def undo_everything(patch: Patch) -> None:
+    """Whatever was decided, who meets an intent undoes it."""
+    patch.setattr(helping, "decided", lambda record: ABORTED)
+
+
 def ends(state: State | None) -> Break:
     """Of the textbook: whoever asks the others goes by this, whatever they say."""
     return lambda patch: patch.setattr(Protocol, "end_of", lambda self, states: state)
@@ -255,6 +272,7 @@ WAITED: dict[tuple[str, str], Break] = {
     ("two-phase", "the transaction comes to be decided"): lambda patch: patch.setattr(
         transfer, "Phase", SimpleNamespace(DECIDE=None)
     ),
+    ("two-phase", "all others accept what decides it"): from_then("part", lambda _, self: sleep(0, 2)(self)),
     ("two-phase", "no intent of a transaction is left"): lambda patch: patch.setattr(
         Simulation, "intents", lambda self: [1]
     ),
@@ -321,16 +339,12 @@ CLAIMED: dict[tuple[str, str], Break] = {
         lambda patch: patch.setattr(helping, "PATIENCE_S", 3.0)
     ),
     ("two-phase", "what was not decided is undone"): told(NEAR, "get ada at QUORUM", value="7"),
-    ("two-phase", "the coordinator wakes up, and cannot commit any more"): told(
-        FAR, "transaction ada=7 bob=7", outcome="committed", definite=None
-    ),
+    ("two-phase", "the coordinator wakes up, and cannot commit any more"): commit_whatever,
     ("two-phase", "nothing of it was done, anywhere"): told(FAR, "get bob at QUORUM", value="7"),
-    ("two-phase", "who meets it finds out what was decided, in the same time"): once_asked(
+    ("two-phase", "who meets it finds out what was decided, and no later"): once_asked(
         "4", told(NEAR, "get ada at QUORUM", took_s=3.0)
     ),
-    ("two-phase", "what was decided is done, by whoever meets it"): once_asked(
-        "4", told(NEAR, "get ada at QUORUM", value="10")
-    ),
+    ("two-phase", "what was decided is done, by whoever meets it"): once_asked("4", undo_everything),
     ("two-phase", "who had asked is not told that nothing was done"): told(
         FAR, "transaction ada=4 bob=4", outcome="conflict", definite=True
     ),
@@ -350,9 +364,7 @@ CLAIMED: dict[tuple[str, str], Break] = {
     ("three-phase", "when it heals there is one outcome, everywhere"): from_then(
         "heal", lambda patch, _: told(FAR, "get bob at QUORUM", value="10")(patch)
     ),
-    ("three-phase", "the majority ends what the minority cannot decide"): once_asked(
-        "4", told(NEAR, "get ada at QUORUM", value="4")
-    ),
+    ("three-phase", "the majority ends what the minority cannot decide"): undo_unasked,
     ("three-phase", "the minority does not claim to have committed it"): told(
         FAR, "transaction ada=4 bob=4", outcome="committed", definite=None
     ),
@@ -373,6 +385,18 @@ def test_a_drill_ends_at_the_claim_that_is_not_so(
     assert report.failed is not None
     assert report.failed.claim == claim, report.failed.found[:300]
     assert claim not in report.claims
+
+
+@pytest.mark.parametrize("name", ["two-phase", "three-phase"])
+def test_undoing_what_was_not_decided_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is how a decision splits here: the rows are undone, and the register may come to say COMMITTED."""
+    undo_unasked(monkeypatch)
+    failed = play(name, SEED).failed
+    assert failed is not None
+    assert failed.claim in {
+        "the coordinator wakes up, and cannot commit any more",
+        "the majority ends what the minority cannot decide",
+    }
 
 
 def test_what_a_node_raises_is_no_claim(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,19 @@ import pytest
 from basestore.drill.clockwork import Chance, Clockwork
 from basestore.drill.textbook import AFTER, BEFORE, Protocol, State
 
+SEEDS = range(300)
 
-def protocol(phases: int) -> Protocol:
-    return Protocol(phases, Clockwork(), Chance(1, "textbook"))
+
+def protocol(phases: int, seed: int = 1) -> Protocol:
+    return Protocol(phases, Clockwork(), Chance(seed, "textbook"))
+
+
+def voted(phases: int, seed: int) -> Protocol:
+    """Both sites have, just now."""
+    each = protocol(phases, seed)
+    each.coordinator.begin()
+    assert each.clockwork.run(lambda: all(site.state is State.VOTED for site in each.sites), 1.0)
+    return each
 
 
 @pytest.mark.parametrize("phases", [2, 3])
@@ -88,3 +98,30 @@ def test_three_phase_commits_when_one_is_not_ready_in_time() -> None:
     each.rest(1.5)
     assert each.coordinator.decided is State.COMMITTED
     assert n2.state is State.COMMITTED
+
+
+def test_two_phase_waits_whatever_the_delays_and_three_phase_does_not() -> None:
+    """The coordinator stops behind the votes."""
+    ends = {2: set[State](), 3: set[State]()}
+    for seed in SEEDS:
+        for phases, found in ends.items():
+            each = voted(phases, seed)
+            each.coordinator.stopped = True
+            each.rest(20.0)
+            found |= {site.state for site in each.sites}
+    assert ends == {2: {State.VOTED}, 3: {State.ABORTED}}
+
+
+def test_three_phase_splits_whatever_the_delays_and_two_phase_does_not() -> None:
+    """The network parts behind the votes, and heals."""
+    ends = {2: set[tuple[State, ...]](), 3: set[tuple[State, ...]]()}
+    for seed in SEEDS:
+        for phases, found in ends.items():
+            each = voted(phases, seed)
+            each.part("n3")
+            each.rest(20.0)
+            each.heal()
+            each.rest(20.0)
+            found.add(tuple(site.state for site in each.sites))
+    both = (State.COMMITTED, State.COMMITTED)
+    assert ends == {2: {both}, 3: {(State.COMMITTED, State.ABORTED)}}
