@@ -201,7 +201,8 @@ class Course:
             how = (How.NOTHING if is_sealed else How.NOT_YET) if sure else How.UNKNOWN
             report(End(how, facts), now)
 
-        self._context.metrics.count("batches_given_up")
+        if sure:
+            self._context.metrics.count("batches_given_up")
         self.finish(GIVEN_UP if sure else OVER, facts, sealed, now, known=None if sure else answers)
 
     def _spread(self, answers: Answers, now: Instant) -> None:

@@ -43,7 +43,7 @@ class Forwarded(Operation):
         self, context: Context, task: Task, home: int, report: Report, again: Elsewhere, here: Elsewhere
     ) -> None:
         """`again`: has it done by whoever is the home now; `here`: by this node itself."""
-        super().__init__(len(task.row) + (len(task.write.content.value) if task.write else 0))
+        super().__init__(task.size)
         self._context, self._task, self._home = context, task, home
         self._report, self._again, self._here = report, again, here
 

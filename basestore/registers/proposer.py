@@ -61,7 +61,7 @@ class Proposer(Anew):
         self, context: Context, skips: SkippedPrepares, announcements: Announcements, task: Task,
         report: Report,
     ) -> None:  # fmt: skip
-        super().__init__(len(task.row) + (len(task.write.content.value) if task.write else 0))
+        super().__init__(task.size)
         self._context, self._skips, self._announcements = context, skips, announcements
         self._task, self._report, self._partition = task, report, row_partition(task.row)
         self._attempt = task.write.attempt if task.write else None

@@ -48,12 +48,13 @@ from basestore.replica.admission import Admission
 from basestore.replica.replica import Replica
 from basestore.rows import row_bucket, row_partition
 
-QUEUE_MAX: Final = 64  # operations at one row, besides the one that is under way
+QUEUE_MAX: Final = 64  # operations at one row that one more write may find, besides the one under way
+READERS_MAX: Final = 1024  # that one more read may find: what one finds is told to all
 FINISHING_MAX: Final = 16
 FINISHING_S: Final = 5.0
 CROWDED_ROW: Final = (
-    f"overloaded: {QUEUE_MAX} requests wait for this register; nothing was done. Try again later, or share "
-    f"the work among several keys"
+    "overloaded: too many requests wait for this register; nothing was done. Try again later, or share the "
+    "work among several keys"
 )
 SLOW_HOME: Final = "its disk does not keep up; nothing was done. Try again later, or ask another node"
 EARLIER: Final = "an earlier attempt may have done it"
@@ -192,7 +193,8 @@ class Registers:
         """Do it here, behind what is asked of the row already."""
         row, waiting = task.row, self._rows.get(task.row)
         settles = task.write is not None and task.write.attempt.condition is Condition.SETTLE
-        if waiting is not None and len(waiting) > QUEUE_MAX and not settles:
+        most = READERS_MAX if task.write is None else QUEUE_MAX
+        if waiting is not None and len(waiting) > most and not settles:
             report(Overloaded(CROWDED_ROW), now)
             return
 

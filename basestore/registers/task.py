@@ -88,6 +88,12 @@ class Task(NamedTuple):
     ballot: bytes = b""
 
     @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        write = self.write
+        return len(self.row) + (len(write.content.value) + len(write.attempt.expected) if write else 0)
+
+    @property
     def instead(self) -> str:
         """What may be asked for where too few are alive, as the end of a sentence: no write is weaker."""
         return ", or read at one, which may be behind" if self.write is None else ""

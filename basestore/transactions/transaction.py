@@ -34,10 +34,7 @@ from basestore.coordinator.context import Context
 from basestore.errors import (
     ClockSkew,
     Conflict,
-    Contended,
-    FencedOff,
     InvalidRequest,
-    OutcomeUnknown,
     Overloaded,
     ReadTimeout,
     RequestFailed,
@@ -51,9 +48,18 @@ from basestore.registers.registers import Registers
 from basestore.registers.task import Done, Result, Task
 from basestore.repair.compare_and_set import Condition
 from basestore.repair.intents import ABORTED, COMMITTED, Intent, proven
-from basestore.repair.version import Record, Version
+from basestore.repair.version import Record
 from basestore.transactions.decisions import abort, begun_ms, commit, decision_row, forget, lay, settle, write
 from basestore.transactions.helping import PATIENCE_S, Helping, Waiter
+from basestore.transactions.outcomes import (
+    changed,
+    contended,
+    fenced_off,
+    in_the_way,
+    too_slow,
+    undecided,
+    undone,
+)
 
 LAYING_SHARE: Final = 0.7  # of its time, in which intents are laid and reads validated
 SETTLING_S: Final = 5.0
@@ -81,6 +87,11 @@ class Part(NamedTuple):
     writes: Content | None
     fences: bool = False
     absent: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return len(self.row) + len(self.expected) + (len(self.writes.value) if self.writes else 0)
 
 
 class Outcome(NamedTuple):
@@ -143,7 +154,7 @@ class Transaction:
                 self._answer(changed(part.name, result.record), now)
             elif isinstance(result, InvalidRequest | RequestFailed):
                 unknown = isinstance(result, RequestFailed) and not result.definite
-                self._answer(undecided() if unknown else result, now)
+                self._answer(undone(part.name) if unknown else result, now)
             self._end()
 
         self._registers.route(task, after, now)
@@ -311,7 +322,9 @@ class Transaction:
             return
         if isinstance(result, Done):
             held = result.record
-            self._failure = fenced_off(part, held) if part.fences else changed(part.name, held)
+            self._failure = (
+                fenced_off(part.name, part.expected, held) if part.fences else changed(part.name, held)
+            )
         elif isinstance(result, InvalidRequest | Conflict | Unavailable | Overloaded | ClockSkew):
             self._failure = result
         else:
@@ -343,50 +356,3 @@ def _condition(expected: bytes) -> tuple[Condition, bytes]:
     if expected == HOLDS_NOTHING:
         return Condition.IF_ABSENT, b""
     return Condition.IF_VERSION, expected
-
-
-# --- errors ------------------------------------------------------------------------------------------
-
-_ANEW: Final = "nothing of the transaction was done. Begin it anew, and read again"
-
-
-def changed(name: str, record: Record | None) -> Conflict:
-    """A key does not hold what was read of it."""
-    holds = f"version {Version.decode(record.known_as)}" if record is not None else "nothing"
-    return Conflict(f"conflict: {name} was written since it was read, and holds {holds} now; {_ANEW}")
-
-
-def fenced_off(part: Part, record: Record | None) -> FencedOff:
-    """A lock is not held under the token that was named."""
-    token, named = token_held(record), int.from_bytes(part.expected)
-    holds = f"is held under token {token}" if token else "is held by nobody"
-    return FencedOff(
-        f"fenced off: {part.name} {holds} now, and not under {named}; nothing was done. "
-        f"The lease of that token is over: whoever had it must not go on"
-    )
-
-
-def in_the_way(name: str) -> Conflict:
-    """An older transaction writes the same key."""
-    return Conflict(f"conflict: a transaction that was begun before this one is writing {name}; {_ANEW}")
-
-
-def too_slow() -> Conflict:
-    return Conflict(
-        f"conflict: the transaction took too long to be decided, and was ended by a request that was in its "
-        f"way, or with its time; {_ANEW}, perhaps with more time"
-    )
-
-
-def contended(name: str, result: Result) -> Contended:
-    return Contended(
-        f"contended: what is to be done with {name} could not be agreed on in time ({result}); {_ANEW}"
-    )
-
-
-def undecided() -> OutcomeUnknown:
-    return OutcomeUnknown(
-        "unknown: too few replicas have answered to tell whether the transaction is committed; it is all or "
-        "nothing. Read its keys to find out: who reads them waits until that is decided",
-        None, None,
-    )  # fmt: skip

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+from basestore.cluster.operations import Operation
 from basestore.cluster.outbox import SMALL_BYTES, Outbox
 from basestore.consistency import Level
 from basestore.coordinator.context import Context, park, refuse
@@ -28,7 +29,8 @@ from basestore.transactions.admission import admit
 from basestore.transactions.ended_leases import EndedLeases
 from basestore.transactions.helping import Helping, Waiter
 from basestore.transactions.leftovers import Leftovers
-from basestore.transactions.transaction import Outcome, Part, Transaction, gives_way, in_the_way
+from basestore.transactions.outcomes import in_the_way
+from basestore.transactions.transaction import Outcome, Part, Transaction, gives_way
 from basestore.transactions.transaction import Report as ReportOutcome
 
 Refuse = Callable[[RequestFailed], None]
@@ -40,7 +42,7 @@ SENT: Final = "what was sent before a transaction came in its way may have been 
 
 
 class Transactions:
-    """Of one node. `open`: those under way."""
+    """Of one node. `open`: those under way, and what weighs what they hold."""
 
     def __init__(self, context: Context, registers: Registers, replica: Replica) -> None:
         self._context, self._registers = context, registers
@@ -48,7 +50,8 @@ class Transactions:
         self._leftovers = Leftovers(context, registers, replica, registers.laid, self.helping)
         self._ended_leases = EndedLeases(context, replica, self._begin_own)
         registers.blocked, registers.settled = self._blocked, self.helping.settled
-        self.open: dict[Transaction, None] = {}
+        self.open: dict[Transaction, Operation] = {}
+        self._parked = 0
         self.requests: Mapping[type, Callable[[Outbox, Any, Instant], None]] = {Commit: self.commit}
 
     def tick(self, now: Instant) -> None:
@@ -58,8 +61,8 @@ class Transactions:
 
     @property
     def count(self) -> int:
-        """How many are under way."""
-        return len(self.open)
+        """How many are under way, or wait until this clock may stamp."""
+        return len(self.open) + self._parked
 
     @property
     def oldest_s(self) -> float | None:
@@ -86,7 +89,7 @@ class Transactions:
     def commit(self, outbox: Outbox, request: Commit, now: Instant) -> None:
         """Begin it, or refuse it: then nothing was done."""
         try:
-            if len(self.open) >= TRANSACTIONS_MAX:
+            if self.count >= TRANSACTIONS_MAX:
                 raise Overloaded(CROWDED)
             parts = admit(self._context, request, now)
         except (InvalidRequest, RequestFailed) as error:
@@ -105,12 +108,24 @@ class Transactions:
         try:
             ballot = self._context.stamper.ballot(now)
         except NotYet:
-            again = partial(self._begin, parts, ends_s, report, refuse)
-            park(self._context, SMALL_BYTES, ends_s, again, lambda error, now: refuse(error))
+            self._park(parts, ends_s, report, refuse)
         except (ClockSkew, Overloaded) as error:
             refuse(error)
         else:
             self._open(parts, ends_s - now.monotonic, report, ballot, now)
+
+    def _park(self, parts: Sequence[Part], ends_s: float, report: ReportOutcome, refuse: Refuse) -> None:
+        self._parked += 1
+
+        def again(now: Instant) -> None:
+            self._parked -= 1
+            self._begin(parts, ends_s, report, refuse, now)
+
+        def late(error: Overloaded, now: Instant) -> None:
+            self._parked -= 1
+            refuse(error)
+
+        park(self._context, sum(part.size for part in parts), ends_s, again, late)
 
     def _begin_own(self, parts: Sequence[Part], timeout_s: float, now: Instant) -> None:
         """One that nobody has asked for, and to which somebody comes back where it fails."""
@@ -122,11 +137,12 @@ class Transactions:
         transaction = Transaction(
             self._context, self._registers, self.helping, parts, timeout_s, report, self._ended
         )
-        self.open[transaction] = None
+        held = self.open[transaction] = Operation(sum(part.size for part in parts))
+        self._context.operations.issue(held)
         transaction.begin(ballot, now)
 
     def _ended(self, transaction: Transaction) -> None:
-        del self.open[transaction]
+        self._context.operations.drop(self.open.pop(transaction))
 
     def _answer(
         self, outbox: Outbox, request: Commit, begun_s: float,
@@ -175,6 +191,6 @@ class Transactions:
             else:  # another may be the home by now
                 self._registers.route(task, report, now)
 
-        waiter = Waiter(self._context, len(task.row), late)
+        waiter = Waiter(self._context, task.size, late)
         waiter.begin(task.deadline)
         self.helping.wait(task.row, blocked.record, go_on, now)

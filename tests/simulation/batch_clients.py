@@ -19,6 +19,8 @@ from basestore.protocol.client import (
     Credit,
     Delete,
     Failed,
+    Get,
+    Got,
     Set,
     Shed,
     WriteBatch,
@@ -36,9 +38,10 @@ if TYPE_CHECKING:
     from tests.simulation.machine import Machine
 
 PENDING, STORED, REFUSED, UNKNOWN, SUPERSEDED = "pending", "stored", "refused", "unknown", "superseded"
+FOUND = "found"  # of a read: whatever there is
 DEFINITE = {InvalidRequest.code, Unavailable.code, Overloaded.code, CLOCK_SKEW}
 BUCKET = "default"
-BATCH, ALONE = "batch", "alone"
+BATCH, ALONE, READ = "batch", "alone", "read"
 SIZES = ((1, 1.0), (2, 4.0), (3, 4.0), (5, 2.0), (8, 1.0))
 BATCHES, DELETES, TO_LIVE, AT_ALL, ROAMS = 0.65, 0.4, 0.05, 0.1, 0.2
 TIMEOUTS = (0.2, 0.5, 0.9, 0.9)  # of how long any may last
@@ -115,6 +118,12 @@ class BatchClient:
             asked.level = Level.ALL
         return asked
 
+    def read(self, key: str) -> None:
+        """Once, at all replicas: what is damaged is found."""
+        asked = self.world.begin_asked(self.index, READ)
+        asked.writes[key], asked.level = None, Level.ALL
+        self._try(asked)
+
     def _try(self, asked: Asked) -> None:
         """Send it, to the home node or, if that does not run, to another."""
         machine = self.world.machines[self._home]
@@ -145,6 +154,8 @@ class BatchClient:
     def _message(self, asked: Asked, request: int) -> Message:
         level, timeout_ms, keys = int(asked.level), asked.timeout_ms, [key.encode() for key in asked.writes]
         values = list(asked.writes.values())
+        if asked.kind == READ:
+            return Get(request, BUCKET, keys[0], level, timeout_ms, b"", True)
         if asked.kind == ALONE:
             if values[0] is None:
                 return Delete(request, BUCKET, keys[0], level, timeout_ms, asked.proposal)
@@ -196,7 +207,7 @@ class BatchClient:
         stream, asked.may_be = self.stream, True
         if len(identity) > PROPOSAL_BYTES:
             asked.identity = asked.proposal if stream.chance(FORGETS) else identity
-        if asked.kind == ALONE or asked.attempts > REPEATS_MAX or not stream.chance(REPEATED):
+        if asked.kind != BATCH or asked.attempts > REPEATS_MAX or not stream.chance(REPEATED):
             self._end(asked, UNKNOWN)
             return
         by = "its proposal" if len(asked.identity) == PROPOSAL_BYTES else "its version"
@@ -211,6 +222,8 @@ class BatchClient:
         if isinstance(message, BatchWritten):
             asked.versions = message.versions
             self._end(asked, STORED)
+        elif isinstance(message, Got):
+            self._end(asked, FOUND)
         elif isinstance(message, Written):
             asked.versions = [message.version]
             self._end(asked, STORED if message.outcome == OUTCOME_STORED else SUPERSEDED)

@@ -6,15 +6,14 @@ was done, or none of it.
 
 Some are split, while batches are under way, in two halves for longer than a part lies unseen: whoever goes on
 with one then hears only some of its replicas. Slow links before that make that a batch is held by some, and
-is on its way to the others. Or in three, of two members, one and two: what is begun on one side is held in a
-partition where what is begun on the other is not, and much of it is begun.
+is on its way to the others.
 """
 
 import hashlib
 from collections.abc import Collection
 from dataclasses import replace
 
-from tests.simulation.batch_clients import PENDING, Asked, BatchClient, BatchPlan
+from tests.simulation.batch_clients import FOUND, PENDING, Asked, BatchClient, BatchPlan
 from tests.simulation.batch_judge import LAW, BatchJudge
 from tests.simulation.clients import Client
 from tests.simulation.clockwork import Stream
@@ -27,7 +26,6 @@ from tests.simulation.world import PlannedWorld
 
 FIRST = 300  # of the clients
 SMALL, MOVES, SPLIT = 0.75, 0.25, 0.2  # of all worlds; of these
-IN_THREE = 0.4  # of those that are split
 SPLIT_UP = "split batches"  # their theme
 SPLIT_S = (8.5, 10.0)  # longer than `LEFT_S`, and whoever goes on before others
 SPLITTING_S = 0.1  # until no link is left between the halves
@@ -45,6 +43,7 @@ FAULTS = [
     ("slow disk", 3.0), ("slow link", 3.0), ("wipe", 3.0), ("disk full", 1.0), ("break", 1.0), ("spoil", 0.5),
 ]  # fmt: skip
 QUIET_S_MAX = 60.0
+READER, ROUNDS_MAX, READ_S = 99, 4, 1.5
 COUNTS = ("batches_left", "batches_spread", "batches_given_up")
 
 
@@ -76,7 +75,7 @@ def draw_batches(seed: int) -> Plan:
 
 
 def _split(plan: Plan, stream: Stream) -> Plan:
-    """Five members in two or three parts, so far from each other that some batch is always under way."""
+    """Five members in two halves, so far from each other that some batch is always under way."""
     plan = small(plan, SPLIT_UP, 5, stream, ("hot", "deletes"))
     network = plan.network._replace(latency_s=stream.pick((0.01, 0.03)))
     begin, lasts = stream.uniform(1.5, 2.5), stream.uniform(*SPLIT_S)
@@ -91,16 +90,9 @@ def _split(plan: Plan, stream: Stream) -> Plan:
         Fault(stream.uniform(0.7, 1.4), "slow link", stream.below(5), stream.below(5), 1.5, stream.random())
         for _ in range(4)
     ]
-    rest: tuple[float, float] | None = begin + 0.5, begin + lasts
-    if stream.chance(IN_THREE):
-        rest = None
-        cuts += [
-            Fault(begin + stream.random() * SPLITTING_S, "cut", members[2], other, lasts, 0.5)
-            for other in members[3:]
-        ]
     return replace(
         plan, partitions=8, network=network, faults=(*slow, *cuts), clients=plan.clients[:1],
-        seconds=begin + lasts + 0.5, rest=rest,
+        seconds=begin + lasts + 0.5, rest=(begin + 0.5, begin + lasts),
     )  # fmt: skip
 
 
@@ -151,12 +143,26 @@ class BatchWorld(PlannedWorld):
 
     def examine(self, clients: list[Client]) -> None:
         self._await_over()
+        self._read_all()
         super().examine(clients)
         self.judge_of_batches.judge(self.asked)
         for machine in self.machines:
             if machine.node is not None:
                 for name in COUNTS:
                     self.counts[name] += machine.node.metrics.counts.get(name, 0)
+
+    def _read_all(self) -> None:
+        """What batches have written is read at all replicas, so that no damage is left: nobody else does."""
+        reader = BatchClient(self, BatchPlan(FIRST + READER, 1, 0.0))
+        keys = sorted({key for each in self.asked for key in each.writes})
+        for _ in range(ROUNDS_MAX):
+            first = len(self.asked)
+            for key in keys:
+                reader.read(key)
+            self.clockwork.run(self.clockwork.now + READ_S)
+            keys = [key for each in self.asked[first:] if each.outcome != FOUND for key in each.writes]
+            if not keys:
+                return
 
     def _await_over(self) -> None:
         """Nothing is left of any batch."""

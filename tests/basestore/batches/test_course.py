@@ -4,7 +4,7 @@ Covers `batches/course.py`, `batches/round.py` and `batches/parts.py`."""
 import pytest
 
 from basestore.batches.batches import LEFT_S, STEP_S
-from basestore.batches.course import Course
+from basestore.batches.course import Course, How
 from basestore.batches.part import APPLIED, NO_CHECK, Part
 from basestore.batches.round import Answers, Told
 from basestore.batches.verdicts import Facts
@@ -91,6 +91,25 @@ def test_stamps_wait_for_what_is_held_and_go_on_when_it_is_over() -> None:
     scene.over("batch", "batch")
     world.until(lambda: summary.stable > stamp, 90.0)
     world.until(lambda: world.part_rows() == 0, 120.0)  # their tombstones are purged
+
+
+def test_what_is_over_and_purged_was_not_given_up_as_far_as_is_known() -> None:
+    scene, ends = Scene(), list[How]()
+    world = scene.world
+    scene.begin(says(AskPart))
+    at = scene.replicas(scene.first)[0]
+    row = scene.row_at(at, scene.first)
+    record = world.node(at).batches.parts.held(row)
+    assert record is not None
+    known = Part.of(row, record).known(row, record)
+    world.lose = lambda sent: False
+    scene.over("batch", "batch")
+    world.until(lambda: world.part_rows() == 0, 120.0)
+    course = Course(world.node(scene.at).context, known)
+    course.bring(lambda end, now: ends.append(end.how), world.now(scene.at))
+    world.until(lambda: bool(ends), 5.0)
+    assert ends == [How.UNKNOWN]
+    assert not any(node.metrics.counts["batches_given_up"] for node in world.running)
 
 
 def test_what_is_held_outlives_a_crash_of_all() -> None:

@@ -1,7 +1,13 @@
 """Who waits for an intent goes on once it is gone, and waits no longer than its own time lasts. Covers
 `transactions/helping.py`."""
 
-from basestore.protocol.client import Committed, Failed
+from unittest.mock import patch
+
+from basestore.coordinator.stamper import Stamper
+from basestore.errors import OutcomeUnknown
+from basestore.protocol.client import SET, Commit, Committed, Failed, Got, Written
+from basestore.protocol.replication import Accept
+from basestore.repair.clock import NotYet
 from basestore.transactions.transaction import Phase
 from tests.worlds.transacting import answered_and_left, begun, key_at, left, left_unheard, silence, speak
 from tests.worlds.transactions import HOLDS_NOTHING, TransactionWorld, reads, sets
@@ -77,3 +83,66 @@ class TestWhatWasReadAndHeldNothing:
         assert {row[-1:] for row, record in world.held_rows() if record.intent} == {b"a", b"b", b"c"}
         world.tidied()
         assert world.found_at(1, "a") is None
+
+
+class TestManyWhoWait:
+    def test_readers_of_one_key_wait_however_many_they_are(self) -> None:
+        world = TransactionWorld()
+        a, b = key_at(world, 1), key_at(world, 2)
+        left(world, 0, Phase.DECIDE, sets(a, "1"), sets(b, "1"))
+        calls = [world.seek(at % 2 + 1, a) for at in range(200)]
+        assert {type(world.answered(call)) for call in calls} == {Got}
+
+    def test_what_a_blocked_write_holds_is_counted(self) -> None:
+        world = TransactionWorld()
+        a = key_at(world, 1)
+        left_unheard(world, 0, Phase.DECIDE, sets(a, "1"), sets(key_at(world, 2), "1"))
+        operations = world.node(1).operations
+        calls = [world.write(1, a, "x" * 100_000, timeout_s=2.9) for _ in range(5)]
+        world.run(0.1)
+        assert world.node(1).transactions.blocked == 1
+        assert operations.bytes > 500_000
+        assert {type(world.answered(call)) for call in calls} == {Written}
+        world.run(1.0)
+        assert (operations.count, operations.bytes) == (0, 0)
+
+
+class TestWhatIsUnderWay:
+    def test_what_it_holds_is_counted_until_it_ends(self) -> None:
+        world = TransactionWorld()
+        values = [sets(key_at(world, home), "x" * 100_000) for home in (1, 2)]
+        call = begun(world, 0, Phase.DECIDE, *values)
+        operations = world.node(0).operations
+        assert operations.bytes > 200_000
+        assert isinstance(world.answered(call), Committed)
+        world.run(1.0)
+        assert (operations.count, operations.bytes) == (0, 0)
+
+    def test_what_waits_until_the_clock_may_stamp_counts_as_well(self) -> None:
+        world = TransactionWorld()
+        node = world.node(0)
+        values = [sets(key_at(world, home), "x" * 100_000) for home in (1, 2)]
+        with patch.object(Stamper, "ballot", side_effect=NotYet):
+            calls = [world.transact(0, *values) for _ in range(3)]
+            world.transact(0, *values, timeout_s=0.2)
+            world.run(0.1)
+            assert (node.transactions.count, len(node.transactions.open)) == (4, 0)
+            assert node.operations.bytes > 800_000
+            world.run(0.2)
+            assert node.transactions.count == 3
+        node.context.stamper.resume(world.now(0))
+        assert all(isinstance(world.answered(call), Committed | Failed) for call in calls)
+        world.run(1.0)
+        assert (node.transactions.count, node.operations.bytes) == (0, 0)
+
+
+def test_of_one_write_alone_nobody_is_said_to_wait() -> None:
+    """What was accepted by one of three may be chosen later: a reader does not find an intent."""
+    world = TransactionWorld()
+    a = key_at(world, 0)
+    world.lose = lambda sent: isinstance(sent.message, Accept) and sent.source == 0 and sent.target != 0
+    alone = Commit(0, 1000, ["cas"], [a.encode()], [SET], [b""], [b"1"], [0])
+    failed = world.answered(world.ask(0, lambda request: alone._replace(id=request)))
+    assert failed.code == OutcomeUnknown.code
+    assert "may come to hold it yet. Read it" in failed.text
+    assert "waits" not in failed.text

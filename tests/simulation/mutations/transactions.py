@@ -190,7 +190,7 @@ left_out("a write alone is committed though it is lost", Transaction, "_write_al
          "if isinstance(result, Done):\n"
          "            result = result._replace(version=result.version or bytes(24))")  # fmt: skip
 left_out("a write alone of which nobody knows has done nothing", Transaction, "_write_alone",
-         "undecided() if unknown else result", "contended(part.name, result)")  # fmt: skip
+         "undone(part.name) if unknown else result", "contended(part.name, result)")  # fmt: skip
 
 # --- who helps, and what is left ---------------------------------------------------------------------
 
